@@ -1,0 +1,107 @@
+"""The anchor: copies of the pre-trained weights, and the dtype they are kept in."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ftp_optax import _paths
+from ftp_optax._selection import Selection
+
+Anchor = Any  # None | a number | a pytree like the params
+
+
+def compute_dtype(leaf: Any) -> jnp.dtype:
+    """The dtype of the arithmetic on a leaf: its own, but float32 at the least."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.Array]:
+    """The anchor of each constrained leaf, as new arrays that alias nothing.
+
+    The caller may donate the params, and may go on using the tree given as `anchor`.
+    """
+    params = selection.constrained(selection.leaves)
+    names = [geometry.name for geometry in selection.kept()]
+    if anchor is None:
+        sources = params
+    elif isinstance(anchor, str):
+        raise ValueError(
+            "anchor: expected None, a number or a pytree like the params, got"
+            f" {anchor!r}."
+        )
+    elif _is_number(anchor):
+        sources = [jnp.full_like(p, anchor) for p in params]
+    else:
+        sources = _matched(anchor, selection)
+    return [
+        _copy(name, source, jnp.result_type(p), dtype)
+        for name, source, p in zip(names, sources, params, strict=True)
+    ]
+
+
+def zero_displacements(selection: Selection, dtype: Any) -> list[jax.Array]:
+    """Displacements before the first step, each a buffer of its own."""
+    return [
+        jnp.zeros_like(p, dtype=dtype or compute_dtype(p))
+        for p in selection.constrained(selection.leaves)
+    ]
+
+
+def _is_number(anchor: Anchor) -> bool:
+    # `optax.inject_hyperparams` makes a 0-d array of every number.
+    return isinstance(anchor, int | float) or (
+        isinstance(anchor, jax.Array | np.ndarray | np.generic) and anchor.ndim == 0
+    )
+
+
+def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
+    """The anchor's leaves by name: it may lack what is excluded, and nothing else."""
+    names, leaves, _ = _paths.flatten_with_names(anchor)
+    by_name = dict(zip(names, leaves, strict=True))
+    for name in names:
+        hidden = any(_paths.under(node, name) for node in selection.hidden)
+        if name not in selection.names and not hidden:
+            raise ValueError(
+                f"anchor: its leaf {name!r} is not a leaf of the params; expected the"
+                f" leaves {_paths.listed(selection.names)}."
+            )
+    found = []
+    for geometry in selection.kept():
+        if geometry.name not in by_name:
+            raise ValueError(
+                f"anchor: no leaf {geometry.name!r}, which the params have; the anchor"
+                f" has {_paths.listed(names)}."
+            )
+        leaf = by_name[geometry.name]
+        if jnp.shape(leaf) != geometry.shape:
+            raise ValueError(
+                f"anchor: the leaf {geometry.name!r} has shape {jnp.shape(leaf)},"
+                f" expected {geometry.shape} as in the params."
+            )
+        found.append(leaf)
+    return found
+
+
+def _copy(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
+    # jnp.array copies, where asarray, astype and device_put may alias.
+    if dtype is None:
+        return jnp.array(source, dtype=param_dtype)
+    stored = jnp.array(source, dtype=dtype)
+    given = jnp.result_type(source)
+    if jnp.promote_types(given, stored.dtype) == stored.dtype:
+        return stored
+    if isinstance(stored, jax.core.Tracer):
+        raise ValueError(
+            f"anchor_dtype: whether {dtype} holds the leaf {name!r} of dtype {given}"
+            " without loss depends on its values, which are not known under jit; call"
+            " init outside."
+        )
+    if not bool(jnp.array_equal(stored.astype(given), source)):
+        raise ValueError(
+            f"anchor_dtype: {dtype} cannot hold the leaf {name!r} of dtype {given}"
+            " without loss: the rounding would be as large as the first radii."
+            " Expected weights that are exact in that dtype."
+        )
+    return stored

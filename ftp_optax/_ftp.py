@@ -1,0 +1,360 @@
+"""Fast Trainable Projection (FTP).
+
+Tian, Liu, Smith, Kira, *Fast Trainable Projection for Robust Fine-Tuning*, NeurIPS
+2023, https://arxiv.org/abs/2310.19182. The constants and the order of operations are
+those of the published implementation.
+"""
+
+import functools
+import warnings
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import _anchor, _checks, _projection, _radius, _selection
+from ftp_optax._axes import Axes, Geometry
+
+
+class FTPState(NamedTuple):
+    """State of `ftp`.
+
+    Every array is a buffer of its own and can be donated. Leaves that are left alone
+    have an `optax.MaskedNode` in `anchor` and `displacement`.
+
+    Attributes:
+      anchor: W0, the tree of the params, in their dtypes.
+      radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
+        of a stacked leaf, in tree order. Units of the weights (sums of them for MARS).
+      radius_state: state of the optimizer that trains `radii`.
+      displacement: C, the tree of the params: the last step's displacement from the
+        anchor before it was projected, in float32 or wider; zeros at first.
+    """
+
+    anchor: optax.Params
+    radii: jax.Array
+    radius_state: optax.OptState
+    displacement: optax.Params
+
+
+def ftp(
+    kappa: jax.typing.ArrayLike = 1.0,
+    *,
+    radius_optimizer: optax.GradientTransformation | None = None,
+    initial_radius: jax.typing.ArrayLike = 1e-8,
+    norm: _projection.Norm = "mars",
+    hypergradient: _radius.Hypergradient = "published",
+    gradient: Literal["updates"] | None = None,
+    axes: Axes = None,
+    exclude: _selection.Exclude = None,
+    mask: _selection.Mask = None,
+    anchor: _anchor.Anchor = None,
+    anchor_dtype: Any = None,
+    displacement_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps each leaf within a trained radius of its pre-trained value.
+
+    The last link of a chain, after everything that makes the optimizer's step.
+    `with_ftp` is the recommended form: this link needs the raw gradient beside the
+    step, which a chain does not hand on by itself.
+
+    For a leaf :math:`W` with anchor :math:`W_0`, gradient :math:`g` at :math:`W` and
+    incoming step :math:`u`, one update is
+
+    .. math::
+
+        C &= W + u - W_0, \qquad n_r = \|C_r\|_1 + 10^{-8} \text{ for each row } r \\
+        h &= \sum_r \langle g_r, C^{prev}_r \rangle / n^{prev}_r \\
+        h &\leftarrow \kappa h \text{ where } h > 0 \\
+        \gamma &\leftarrow \mathrm{clip}(\gamma + \mathrm{opt}(h),\ 10^{-8},\ \max_r n_r)
+        \\
+        W_r &\leftarrow W_{0,r} + \mathrm{clip}(\gamma / n_r, 0, 1)\, C_r
+
+    :math:`h` is the derivative of the loss with respect to the radius through the
+    previous step; opt is any optax transformation, Adam by default. At the first step
+    :math:`h` is 0, so the constrained leaves stay at the anchor (to 1e-8).
+
+    The raw gradient is the extra argument `grad` of `update`. Without it the incoming
+    updates with their sign reversed stand in: exact (up to the epsilon of the radius
+    optimizer) after plain SGD at a constant rate, since Adam does not see the scale,
+    and the preconditioned gradient after adamw.
+
+    Args:
+      kappa: gradient annealing factor in [0, 1]. 1 trains the radius both ways and
+        holds tightest; at 0 a radius never shrinks by its gradient. A number; schedule
+        it with `optax.inject_hyperparams`.
+      radius_optimizer: optax transformation that trains the (R,) vector of radii.
+        `None` is `optax.adam(1e-2)`.
+      initial_radius: every radius before the first step. `jnp.inf` leaves the first
+        step unconstrained.
+      norm: "mars", the L1 norm of each row; or "frobenius", the L2 norm of the whole
+        leaf (layer), which then counts as one row.
+      hypergradient: "published" sums over all rows; "active" over the rows that the
+        projection shortened, which is the exact derivative.
+      gradient: `None` uses `grad`, and warns when it has to do without; "updates"
+        always uses the reversed updates, silently.
+      axes: the meaning of each leaf's axes: one `LeafAxes`, a pytree of them (a prefix
+        of the params, `None` leaves a leaf alone) or a callable of path and leaf.
+        `None` is `flax_axes`.
+      exclude: one regular expression or several, `re.search`ed in `/`-joined paths;
+        the leaves they match take the incoming step unchanged.
+      mask: a pytree of bool, a prefix of the params, or a callable that makes one of
+        the params; `False` leaves a leaf alone, as in `optax.masked`.
+      anchor: `None` copies the params given to `init`; a pytree like the params (it
+        may lack excluded leaves); or a number, such as 0.0, for every weight.
+      anchor_dtype: floating-point dtype in which to keep the anchor. Refused where it
+        would round a weight. `None` keeps the params' dtype.
+      displacement_dtype: floating-point dtype in which to keep the displacement. Only
+        its direction is used again. `None` is float32 or wider.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with state `FTPState`. Updates have the
+      params' dtypes; arithmetic is in float32 or wider.
+
+    Raises:
+      TypeError, ValueError: on arguments, params, gradients or states that do not fit;
+        the message names the argument and the leaf.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from ftp_optax import ftp
+      >>> params = {"kernel": jnp.ones((2, 3))}
+      >>> loss = lambda p: jnp.sum((p["kernel"] - 2.0) ** 2)
+      >>> tx = optax.chain(optax.adamw(1e-1), ftp())
+      >>> state = tx.init(params)
+      >>> for _ in range(3):
+      ...     grads = jax.grad(loss)(params)
+      ...     updates, state = tx.update(grads, state, params, grad=grads)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(jnp.abs(params["kernel"] - 1.0).sum(axis=0).round(4))
+      [0.0174 0.0174 0.0174]
+
+    References:
+      Tian et al., `Fast Trainable Projection for Robust Fine-Tuning
+      <https://arxiv.org/abs/2310.19182>`_, NeurIPS 2023
+    """
+    _checks.scalar("kappa", kappa, 0.0, 1.0, "a number in [0, 1]")
+    _checks.scalar("initial_radius", initial_radius, 0.0, jnp.inf, "a number >= 0")
+    _checks.choice("norm", norm, get_args(_projection.Norm))
+    _checks.choice("hypergradient", hypergradient, get_args(_radius.Hypergradient))
+    _checks.choice("gradient", gradient, (None, "updates"))
+    _checks.floating_dtype("anchor_dtype", anchor_dtype)
+    _checks.floating_dtype("displacement_dtype", displacement_dtype)
+    _selection.check_exclude(exclude)
+    if radius_optimizer is None:
+        radius_optimizer = optax.adam(1e-2)
+    _checks.transformation("radius_optimizer", radius_optimizer)
+    radius_optimizer = optax.with_extra_args_support(radius_optimizer)
+    warn_once = functools.cache(_warn_without_grad)
+
+    def init_fn(params: optax.Params) -> FTPState:
+        if params is None:
+            raise ValueError(_checks.NO_PARAMS)
+        chosen = _selection.select(params, axes, exclude, mask)
+        num_radii = sum(geometry.num_radii for geometry in chosen.kept())
+        radii = jnp.full((num_radii,), initial_radius, dtype=jnp.float32)
+        w0 = _anchor.anchor_leaves(anchor, chosen, anchor_dtype)
+        c = _anchor.zero_displacements(chosen, displacement_dtype)
+        return FTPState(
+            anchor=chosen.tree(w0),
+            radii=radii,
+            radius_state=radius_optimizer.init(radii),
+            displacement=chosen.tree(c),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: FTPState,
+        params: optax.Params | None = None,
+        *,
+        grad: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, FTPState]:
+        if params is None:
+            raise ValueError(_checks.NO_PARAMS)
+        chosen = _selection.select(params, axes, exclude, mask)
+        if grad is None and gradient is None and chosen.names:
+            warn_once()
+        if grad is None or gradient == "updates":
+            grad = jax.tree.map(jnp.negative, updates)
+        steps = _gather(chosen, updates, grad, state)
+        geometries = chosen.kept()
+
+        # Lists over the constrained leaves, named as in the paper. First the derivative
+        # of the loss with respect to each radius, through the step before this one.
+        gamma_prev = _radius.split(state.radii, geometries)
+        h = [
+            _radius.radius_gradient(
+                s.g, s.c_prev, gamma, s.geometry, norm, hypergradient
+            )
+            for s, gamma in zip(steps, gamma_prev, strict=True)
+        ]
+        h = _radius.anneal(_radius.join(h), kappa)
+
+        # The unconstrained step, seen from the anchor.
+        c = [(s.w - s.w0) + s.u for s in steps]
+        n = [
+            _projection.row_norms(c_leaf, geometry, norm)
+            for c_leaf, geometry in zip(c, geometries, strict=True)
+        ]
+
+        # One step of the radii; beyond the largest row they would bind nothing.
+        n_max = _radius.join(list(map(_projection.largest, n, geometries)))
+        radius_step, radius_state = radius_optimizer.update(
+            h, state.radius_state, state.radii, **extra_args
+        )
+        radii = optax.apply_updates(state.radii, radius_step)
+        radii = jnp.clip(radii, _projection.EPS, n_max).astype(jnp.float32)
+
+        # The projection, as the update that optax.apply_updates adds to the params.
+        gamma = _radius.split(radii, geometries)
+        projected = [
+            s.w0 + _projection.shrink_factors(gamma_leaf, n_leaf) * c_leaf - s.w
+            for s, gamma_leaf, n_leaf, c_leaf in zip(steps, gamma, n, c, strict=True)
+        ]
+        return chosen.merge(projected, updates), FTPState(
+            anchor=state.anchor,
+            radii=radii,
+            radius_state=radius_state,
+            displacement=_cast_like(c, state.displacement),
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def with_ftp(
+    optimizer: optax.GradientTransformation,
+    kappa: jax.typing.ArrayLike = 1.0,
+    *,
+    radius_optimizer: optax.GradientTransformation | None = None,
+    initial_radius: jax.typing.ArrayLike = 1e-8,
+    norm: _projection.Norm = "mars",
+    hypergradient: _radius.Hypergradient = "published",
+    gradient: Literal["updates"] | None = None,
+    axes: Axes = None,
+    exclude: _selection.Exclude = None,
+    mask: _selection.Mask = None,
+    anchor: _anchor.Anchor = None,
+    anchor_dtype: Any = None,
+    displacement_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Any optimizer, kept within trained radii of the pre-trained weights.
+
+    `chain(optimizer, ftp(...))` that hands the gradients it receives on as `grad`: it
+    is exact in every loop that runs the optimizer. Whatever stands before it in a
+    chain (clipping, say) acts on the gradient that trains the radii as well.
+
+    Args:
+      optimizer: what makes the unconstrained step, with its weight decay, momentum and
+        schedules. Leaves that are left alone take its step bit for bit.
+      kappa: gradient annealing factor in [0, 1]; this and all the other arguments are
+        those of `ftp`.
+      radius_optimizer: see `ftp`.
+      initial_radius: see `ftp`.
+      norm: see `ftp`.
+      hypergradient: see `ftp`.
+      gradient: see `ftp`; "updates" takes the step of `optimizer` for the gradient.
+      axes: see `ftp`.
+      exclude: see `ftp`.
+      mask: see `ftp`.
+      anchor: see `ftp`.
+      anchor_dtype: see `ftp`.
+      displacement_dtype: see `ftp`.
+
+    Returns:
+      A `GradientTransformationExtraArgs`; its state is the pair of the optimizer's
+      state and the `FTPState`.
+
+    Raises:
+      TypeError, ValueError: as `ftp` does.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from ftp_optax import with_ftp
+      >>> pretrained = {"kernel": jnp.ones((2, 3)), "head": jnp.zeros((3,))}
+      >>> loss = lambda p: jnp.sum((p["kernel"] @ p["head"] - 1.0) ** 2)
+      >>> tx = with_ftp(optax.adamw(1e-1), exclude="head")
+      >>> params, state = pretrained, tx.init(pretrained)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(jnp.abs(params["kernel"] - 1.0).sum(axis=0).round(4))
+      [0.0074 0.0074 0.0074]
+
+    References:
+      Tian et al., `Fast Trainable Projection for Robust Fine-Tuning
+      <https://arxiv.org/abs/2310.19182>`_, NeurIPS 2023
+    """
+    _checks.transformation("optimizer", optimizer)
+    link = ftp(
+        kappa,
+        radius_optimizer=radius_optimizer,
+        initial_radius=initial_radius,
+        norm=norm,
+        hypergradient=hypergradient,
+        gradient=gradient,
+        axes=axes,
+        exclude=exclude,
+        mask=mask,
+        anchor=anchor,
+        anchor_dtype=anchor_dtype,
+        displacement_dtype=displacement_dtype,
+    )
+    chained = optax.chain(optimizer, link)
+
+    def update_fn(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        # A caller's `grad` gives way: it may be of before clipping or masking.
+        extra_args["grad"] = updates
+        return chained.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(chained.init, update_fn)
+
+
+class _Step(NamedTuple):
+    """What one update knows of one constrained leaf, in the arithmetic's dtype."""
+
+    w: jax.Array  # the current parameter
+    w0: jax.Array  # its anchor
+    u: jax.Array  # the unconstrained step
+    g: jax.Array  # the raw gradient at w
+    c_prev: jax.Array  # the displacement of the last step
+    geometry: Geometry
+
+
+def _gather(
+    chosen: _selection.Selection,
+    updates: optax.Updates,
+    grad: optax.Updates,
+    state: FTPState,
+) -> list[_Step]:
+    u = chosen.constrained(_checks.same_leaves("updates", updates, chosen))
+    g = chosen.constrained(_checks.same_leaves("grad", grad, chosen))
+    w0, c_prev = _checks.state_leaves(state, chosen)
+    w = chosen.constrained(chosen.leaves)
+    steps = []
+    for *arrays, geometry in zip(w, w0, u, g, c_prev, chosen.kept(), strict=True):
+        dtype = _anchor.compute_dtype(arrays[0])
+        steps.append(_Step(*(jnp.asarray(a, dtype=dtype) for a in arrays), geometry))
+    return steps
+
+
+def _cast_like(values: list[jax.Array], tree: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(tree)
+    cast = [v.astype(leaf.dtype) for v, leaf in zip(values, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, cast)
+
+
+def _warn_without_grad() -> None:
+    warnings.warn(
+        "ftp() was not given the gradient and trains its radii on the incoming updates"
+        " instead: exact after plain SGD, an approximation after anything else. Use"
+        " with_ftp(optimizer), or call update(..., grad=grads), to be exact;"
+        ' ftp(gradient="updates") chooses the approximation silently.',
+        stacklevel=3,
+    )

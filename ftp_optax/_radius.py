@@ -1,0 +1,69 @@
+"""The hyper-gradient of a radius, and its annealing.
+
+A constrained parameter is `W = W0 + clip(gamma / n, 0, 1) * C` for the unconstrained
+displacement `C` with row norms `n`. Where every row is bound, the chain rule gives
+
+    dL/dgamma = sum over rows <dL/dW, C> / n,
+
+so the gradient of this step, taken at the `W` that the last step made, is all that is
+needed to train the radius that made it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ftp_optax import _projection
+from ftp_optax._axes import Geometry
+
+Hypergradient = Literal["published", "active"]
+
+
+def radius_gradient(
+    g: jax.Array,
+    c_prev: jax.Array,
+    gamma_prev: jax.Array,
+    geometry: Geometry,
+    norm: _projection.Norm,
+    hypergradient: Hypergradient,
+) -> jax.Array:
+    """The hyper-gradient of one leaf, in the shape of its radii.
+
+    It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
+    """
+    n_prev = _projection.row_norms(c_prev, geometry, norm)
+    over = _projection.measured_over(geometry, norm)
+    # An elementwise product: contractions to a scalar fail under explicit sharding.
+    h_rows = jnp.sum(g * c_prev, axis=over, keepdims=True) / n_prev
+    if hypergradient == "active":
+        bound = gamma_prev.astype(n_prev.dtype) < n_prev
+        h_rows = jnp.where(bound, h_rows, jnp.zeros_like(h_rows))
+    rest = tuple(axis for axis in range(g.ndim) if axis not in geometry.layers)
+    return jnp.sum(h_rows, axis=rest)
+
+
+def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:
+    """Scales by `kappa` the hyper-gradients that would shrink their radius."""
+    kappa = jnp.asarray(kappa, dtype=h.dtype)
+    # At kappa 0 nothing of a positive hyper-gradient may remain, were it infinite.
+    kept = jnp.where(kappa > 0, kappa * h, jnp.zeros_like(h))
+    return jnp.where(h > 0, kept, h)
+
+
+def split(radii: jax.Array, geometries: Sequence[Geometry]) -> list[jax.Array]:
+    """The (R,) vector of radii as one array per leaf that broadcasts against it."""
+    parts, start = [], 0
+    for geometry in geometries:
+        part = radii[start : start + geometry.num_radii]
+        parts.append(part.reshape(geometry.radius_shape))
+        start += geometry.num_radii
+    return parts
+
+
+def join(parts: Sequence[jax.Array]) -> jax.Array:
+    """One value per layer of each leaf, joined into an (R,) vector of float32."""
+    if not parts:
+        return jnp.zeros((0,), jnp.float32)
+    return jnp.concatenate([part.reshape(-1).astype(jnp.float32) for part in parts])

@@ -1,0 +1,151 @@
+"""Which leaves are constrained: `exclude`, `mask`, and the geometry of what remains."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import _axes, _paths
+from ftp_optax._axes import Geometry
+
+Exclude = str | Sequence[str] | None
+Mask = Any  # pytree of bool, a prefix of the params | Callable[[params], such a pytree]
+
+
+class Selection(NamedTuple):
+    """The leaves of one parameter tree, and what is known of the constrained ones."""
+
+    names: list[str]
+    leaves: list[Any]
+    treedef: Any
+    geometries: list[Geometry | None]  # None: the leaf is left alone
+    hidden: list[str]  # nodes that an enclosing optax.masked or partition keeps back
+
+    def constrained(self, values: Sequence[Any]) -> list[Any]:
+        """Of one value per leaf, those that belong to constrained leaves."""
+        pairs = zip(values, self.geometries, strict=True)
+        return [value for value, geometry in pairs if geometry is not None]
+
+    def kept(self) -> list[Geometry]:
+        """The geometries of the constrained leaves, in tree order."""
+        return [geometry for geometry in self.geometries if geometry is not None]
+
+    def tree(self, values: Sequence[Any]) -> Any:
+        """The params' tree with `values` at the constrained leaves, `MaskedNode` else."""
+        remaining = iter(values)
+        return jax.tree.unflatten(
+            self.treedef,
+            [
+                optax.MaskedNode() if geometry is None else next(remaining)
+                for geometry in self.geometries
+            ],
+        )
+
+    def merge(self, values: Sequence[Any], others: Any) -> Any:
+        """The tree of `others`, with `values` cast to the params at constrained leaves."""
+        remaining = iter(values)
+        leaves, treedef = jax.tree.flatten(others)
+        for i, (param, geometry) in enumerate(
+            zip(self.leaves, self.geometries, strict=True)
+        ):
+            if geometry is not None:
+                leaves[i] = next(remaining).astype(jnp.result_type(param))
+        return jax.tree.unflatten(treedef, leaves)
+
+
+def select(params: Any, axes: Any, exclude: Exclude, mask: Mask) -> Selection:
+    """Finds the constrained leaves of `params` and works out their geometry.
+
+    A tree without leaves selects nothing and is not an error: `optax.tree.map_params`
+    calls `init` with a placeholder, and `optax.masked` may leave nothing over.
+    """
+    all_names, nodes, _ = _paths.flatten_with_names(params, _paths.is_masked)
+    hidden = [n for n, x in zip(all_names, nodes, strict=True) if _paths.is_masked(x)]
+    names, leaves, treedef = _paths.flatten_with_names(params)
+    if not names:
+        return Selection(names, leaves, treedef, [], hidden)
+    kept = _masked_in(mask, params, names)
+    left_out = _excluded(exclude, names, hidden)
+    chosen = [k and name not in left_out for k, name in zip(kept, names, strict=True)]
+    geometries: list[Geometry | None] = [None] * len(names)
+    for i, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
+        if chosen[i]:
+            (geometries[i],) = _axes.resolve(axes, [name], [_as_array_like(leaf)])
+        if geometries[i] is not None:
+            _check_dtype(name, leaf)
+    if all(geometry is None for geometry in geometries):
+        raise ValueError(
+            "exclude, mask, axes: together they leave no leaf to constrain; the leaves"
+            f" are {_paths.listed(names)}."
+        )
+    return Selection(names, leaves, treedef, geometries, hidden)
+
+
+def check_exclude(exclude: Exclude) -> None:
+    for pattern in _patterns(exclude):
+        if not isinstance(pattern, str):
+            raise TypeError(
+                "exclude: expected a regular expression or a sequence of them, got"
+                f" {exclude!r}."
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"exclude: {pattern!r} is not a regular expression: {error}."
+            ) from error
+
+
+def _patterns(exclude: Exclude) -> tuple[str, ...]:
+    if exclude is None:
+        return ()
+    return (exclude,) if isinstance(exclude, str) else tuple(exclude)
+
+
+def _excluded(exclude: Exclude, names: list[str], hidden: list[str]) -> set[str]:
+    matched: set[str] = set()
+    for pattern in _patterns(exclude):
+        found = {name for name in names + hidden if re.search(pattern, name)}
+        if not found:
+            raise ValueError(
+                f"exclude: the pattern {pattern!r} matches no leaf; the leaves are"
+                f" {_paths.listed(names)}."
+            )
+        matched |= found
+    return matched
+
+
+def _masked_in(mask: Mask, params: Any, names: list[str]) -> list[bool]:
+    if mask is None:
+        return [True] * len(names)
+    if isinstance(mask, Callable):
+        mask = mask(params)
+    prefixes, values, _ = _paths.flatten_with_names(mask)
+    by_prefix = dict(zip(prefixes, values, strict=True))
+
+    def look_up(name: str) -> bool:
+        for prefix, value in by_prefix.items():
+            if _paths.under(prefix, name):
+                return bool(value)
+        raise ValueError(
+            f"mask: the tree has no entry for the leaf {name!r}; it has entries for"
+            f" {_paths.listed(prefixes)}."
+        )
+
+    return [look_up(name) for name in names]
+
+
+def _as_array_like(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "shape") else jnp.asarray(leaf)
+
+
+def _check_dtype(name: str, leaf: Any) -> None:
+    dtype = _as_array_like(leaf).dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"params: the leaf {name!r} has dtype {dtype}; only real floating-point"
+            " leaves can be constrained. Leave this one out with exclude or mask."
+        )
