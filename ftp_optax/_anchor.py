@@ -5,16 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from ftp_optax import _paths
+from ftp_optax import _leaves, _paths
 from ftp_optax._selection import Selection
 
 Anchor = Any  # None | a number | a pytree like the params
-
-
-def compute_dtype(leaf: Any) -> jnp.dtype:
-    """The dtype of the arithmetic on a leaf: its own, but float32 at the least."""
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
 
 
 def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.Array]:
@@ -44,7 +40,7 @@ def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.
 def zero_displacements(selection: Selection, dtype: Any) -> list[jax.Array]:
     """Displacements before the first step, each a buffer of its own."""
     return [
-        jnp.zeros_like(p, dtype=dtype or compute_dtype(p))
+        jnp.zeros_like(p, dtype=dtype or _leaves.compute_dtype(p))
         for p in selection.constrained(selection.leaves)
     ]
 
@@ -58,6 +54,9 @@ def _is_number(anchor: Anchor) -> bool:
 
 def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
     """The anchor's leaves by name: it may lack what is excluded, and nothing else."""
+    if not selection.names and not selection.hidden:
+        # `optax.tree.map_params` calls `init` with a placeholder without leaves.
+        return []
     names, leaves, _ = _paths.flatten_with_names(anchor)
     by_name = dict(zip(names, leaves, strict=True))
     for name in names:
@@ -92,7 +91,7 @@ def _copy(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
     given = jnp.result_type(source)
     if jnp.promote_types(given, stored.dtype) == stored.dtype:
         return stored
-    if isinstance(stored, jax.core.Tracer):
+    if isinstance(stored, Tracer):
         raise ValueError(
             f"anchor_dtype: whether {dtype} holds the leaf {name!r} of dtype {given}"
             " without loss depends on its values, which are not known under jit; call"

@@ -123,7 +123,7 @@ def flax_axes(
 
 
 def _flax_rows(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    parent, name = ([""] + path.split("/"))[-2:]
+    parent, name = ["", *path.split("/")][-2:]
     ndim = len(shape)
     if ndim < 2 or name in ("bias", "scale"):
         return ()
@@ -187,7 +187,9 @@ def _lookup(axes: Axes) -> Callable[[str, Any], Any]:
 
     def lookup(name: str, leaf: Any) -> Any:
         del leaf
-        found = [s for p, s in zip(prefixes, specs, strict=True) if _paths.under(p, name)]
+        found = [
+            s for p, s in zip(prefixes, specs, strict=True) if _paths.under(p, name)
+        ]
         if not found:
             raise ValueError(
                 f"axes: the tree has no entry for the leaf {name!r}; it has entries for"

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.core import Tracer
 
 from ftp_optax import _paths
 from ftp_optax._selection import Selection
@@ -19,7 +19,7 @@ NO_PARAMS = (
 
 def scalar(argument: str, value: Any, low: float, high: float, expected: str) -> None:
     """Refuses what is not a number in [low, high]; traced values pass unseen."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     is_number = isinstance(value, int | float | jax.Array | np.ndarray | np.generic)
     if not is_number or np.ndim(value) != 0:

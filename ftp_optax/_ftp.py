@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _checks, _projection, _radius, _selection
-from ftp_optax._axes import Axes, Geometry
+from ftp_optax import _anchor, _checks, _leaves, _projection, _radius, _selection
+from ftp_optax._axes import Axes
 
 
 class FTPState(NamedTuple):
@@ -67,7 +67,7 @@ def ftp(
         C &= W + u - W_0, \qquad n_r = \|C_r\|_1 + 10^{-8} \text{ for each row } r \\
         h &= \sum_r \langle g_r, C^{prev}_r \rangle / n^{prev}_r \\
         h &\leftarrow \kappa h \text{ where } h > 0 \\
-        \gamma &\leftarrow \mathrm{clip}(\gamma + \mathrm{opt}(h),\ 10^{-8},\ \max_r n_r)
+        \gamma &\leftarrow \mathrm{clip}(\gamma + \mathrm{opt}(h), 10^{-8}, \max_r n_r)
         \\
         W_r &\leftarrow W_{0,r} + \mathrm{clip}(\gamma / n_r, 0, 1)\, C_r
 
@@ -75,10 +75,10 @@ def ftp(
     previous step; opt is any optax transformation, Adam by default. At the first step
     :math:`h` is 0, so the constrained leaves stay at the anchor (to 1e-8).
 
-    The raw gradient is the extra argument `grad` of `update`. Without it the incoming
-    updates with their sign reversed stand in: exact (up to the epsilon of the radius
-    optimizer) after plain SGD at a constant rate, since Adam does not see the scale,
-    and the preconditioned gradient after adamw.
+    The raw gradient is the extra argument `grad` of `update`. Without it the reversed
+    updates stand in: after plain SGD at a constant rate that is exact (up to Adam's
+    epsilon), since Adam does not see a scale; after adamw it is the preconditioned
+    gradient.
 
     Args:
       kappa: gradient annealing factor in [0, 1]. 1 trains the radius both ways and
@@ -99,7 +99,7 @@ def ftp(
         `None` is `flax_axes`.
       exclude: one regular expression or several, `re.search`ed in `/`-joined paths;
         the leaves they match take the incoming step unchanged.
-      mask: a pytree of bool, a prefix of the params, or a callable that makes one of
+      mask: pytree of bool, a prefix of the params, or a callable that makes one of
         the params; `False` leaves a leaf alone, as in `optax.masked`.
       anchor: `None` copies the params given to `init`; a pytree like the params (it
         may lack excluded leaves); or a number, such as 0.0, for every weight.
@@ -113,22 +113,20 @@ def ftp(
       params' dtypes; arithmetic is in float32 or wider.
 
     Raises:
-      TypeError, ValueError: on arguments, params, gradients or states that do not fit;
-        the message names the argument and the leaf.
+      TypeError, ValueError: arguments, params, gradients or a state that do not fit.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> from ftp_optax import ftp
       >>> params = {"kernel": jnp.ones((2, 3))}
-      >>> loss = lambda p: jnp.sum((p["kernel"] - 2.0) ** 2)
       >>> tx = optax.chain(optax.adamw(1e-1), ftp())
       >>> state = tx.init(params)
       >>> for _ in range(3):
-      ...     grads = jax.grad(loss)(params)
+      ...     grads = jax.grad(lambda p: jnp.sum((p["kernel"] - 2.0) ** 2))(params)
       ...     updates, state = tx.update(grads, state, params, grad=grads)
       ...     params = optax.apply_updates(params, updates)
       >>> print(jnp.abs(params["kernel"] - 1.0).sum(axis=0).round(4))
-      [0.0174 0.0174 0.0174]
+      [0.016 0.016 0.016]
 
     References:
       Tian et al., `Fast Trainable Projection for Robust Fine-Tuning
@@ -165,7 +163,7 @@ def ftp(
 
     def update_fn(
         updates: optax.Updates,
-        state: FTPState,
+        state: Any,  # FTPState; to optax's types every state is a tree of arrays
         params: optax.Params | None = None,
         *,
         grad: optax.Updates | None = None,
@@ -176,48 +174,44 @@ def ftp(
         chosen = _selection.select(params, axes, exclude, mask)
         if grad is None and gradient is None and chosen.names:
             warn_once()
-        if grad is None or gradient == "updates":
-            grad = jax.tree.map(jnp.negative, updates)
-        steps = _gather(chosen, updates, grad, state)
+        if gradient == "updates":
+            grad = None
+        leaves = _leaves.gather(chosen, updates, grad, state)
         geometries = chosen.kept()
 
-        # Lists over the constrained leaves, named as in the paper. First the derivative
-        # of the loss with respect to each radius, through the step before this one.
+        # The derivative of the loss with respect to each radius, through the last step.
         gamma_prev = _radius.split(state.radii, geometries)
         h = [
-            _radius.radius_gradient(
-                s.g, s.c_prev, gamma, s.geometry, norm, hypergradient
-            )
-            for s, gamma in zip(steps, gamma_prev, strict=True)
+            _radius.radius_gradient(leaf, gamma_i, norm, hypergradient)
+            for leaf, gamma_i in zip(leaves, gamma_prev, strict=True)
         ]
         h = _radius.anneal(_radius.join(h), kappa)
 
-        # The unconstrained step, seen from the anchor.
-        c = [(s.w - s.w0) + s.u for s in steps]
-        n = [
-            _projection.row_norms(c_leaf, geometry, norm)
-            for c_leaf, geometry in zip(c, geometries, strict=True)
-        ]
-
-        # One step of the radii; beyond the largest row they would bind nothing.
+        # The unconstrained step of the optimizer, seen from the anchor.
+        c = [(leaf.w - leaf.w0) + leaf.u for leaf in leaves]
+        n = list(
+            map(functools.partial(_projection.row_norms, norm=norm), c, geometries)
+        )
         n_max = _radius.join(list(map(_projection.largest, n, geometries)))
+
+        # One step of the radii. Beyond the largest row they would bind nothing.
         radius_step, radius_state = radius_optimizer.update(
             h, state.radius_state, state.radii, **extra_args
         )
-        radii = optax.apply_updates(state.radii, radius_step)
-        radii = jnp.clip(radii, _projection.EPS, n_max).astype(jnp.float32)
+        radii = jnp.asarray(optax.apply_updates(state.radii, radius_step))
+        radii = jnp.clip(radii, _projection.EPS, n_max)
 
         # The projection, as the update that optax.apply_updates adds to the params.
         gamma = _radius.split(radii, geometries)
         projected = [
-            s.w0 + _projection.shrink_factors(gamma_leaf, n_leaf) * c_leaf - s.w
-            for s, gamma_leaf, n_leaf, c_leaf in zip(steps, gamma, n, c, strict=True)
+            leaf.w0 + _projection.shrink_factors(gamma_i, n_i) * c_i - leaf.w
+            for leaf, gamma_i, n_i, c_i in zip(leaves, gamma, n, c, strict=True)
         ]
         return chosen.merge(projected, updates), FTPState(
             anchor=state.anchor,
             radii=radii,
             radius_state=radius_state,
-            displacement=_cast_like(c, state.displacement),
+            displacement=_leaves.cast_like(c, state.displacement),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -248,19 +242,9 @@ def with_ftp(
     Args:
       optimizer: what makes the unconstrained step, with its weight decay, momentum and
         schedules. Leaves that are left alone take its step bit for bit.
-      kappa: gradient annealing factor in [0, 1]; this and all the other arguments are
-        those of `ftp`.
-      radius_optimizer: see `ftp`.
-      initial_radius: see `ftp`.
-      norm: see `ftp`.
-      hypergradient: see `ftp`.
-      gradient: see `ftp`; "updates" takes the step of `optimizer` for the gradient.
-      axes: see `ftp`.
-      exclude: see `ftp`.
-      mask: see `ftp`.
-      anchor: see `ftp`.
-      anchor_dtype: see `ftp`.
-      displacement_dtype: see `ftp`.
+      kappa: gradient annealing factor in [0, 1], see `ftp`.
+      radius_optimizer, initial_radius, norm, hypergradient, gradient, axes, exclude,
+        mask, anchor, anchor_dtype, displacement_dtype: as for `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs`; its state is the pair of the optimizer's
@@ -273,14 +257,16 @@ def with_ftp(
       >>> import jax, jax.numpy as jnp, optax
       >>> from ftp_optax import with_ftp
       >>> pretrained = {"kernel": jnp.ones((2, 3)), "head": jnp.zeros((3,))}
-      >>> loss = lambda p: jnp.sum((p["kernel"] @ p["head"] - 1.0) ** 2)
+      >>> loss = lambda p: jnp.sum((p["kernel"].sum(0) + p["head"] - 5.0) ** 2)
       >>> tx = with_ftp(optax.adamw(1e-1), exclude="head")
       >>> params, state = pretrained, tx.init(pretrained)
       >>> for _ in range(3):
       ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
       ...     params = optax.apply_updates(params, updates)
       >>> print(jnp.abs(params["kernel"] - 1.0).sum(axis=0).round(4))
-      [0.0074 0.0074 0.0074]
+      [0.016 0.016 0.016]
+      >>> print(params["head"].round(4))
+      [0.2996 0.2996 0.2996]
 
     References:
       Tian et al., `Fast Trainable Projection for Robust Fine-Tuning
@@ -316,45 +302,10 @@ def with_ftp(
     return optax.GradientTransformationExtraArgs(chained.init, update_fn)
 
 
-class _Step(NamedTuple):
-    """What one update knows of one constrained leaf, in the arithmetic's dtype."""
-
-    w: jax.Array  # the current parameter
-    w0: jax.Array  # its anchor
-    u: jax.Array  # the unconstrained step
-    g: jax.Array  # the raw gradient at w
-    c_prev: jax.Array  # the displacement of the last step
-    geometry: Geometry
-
-
-def _gather(
-    chosen: _selection.Selection,
-    updates: optax.Updates,
-    grad: optax.Updates,
-    state: FTPState,
-) -> list[_Step]:
-    u = chosen.constrained(_checks.same_leaves("updates", updates, chosen))
-    g = chosen.constrained(_checks.same_leaves("grad", grad, chosen))
-    w0, c_prev = _checks.state_leaves(state, chosen)
-    w = chosen.constrained(chosen.leaves)
-    steps = []
-    for *arrays, geometry in zip(w, w0, u, g, c_prev, chosen.kept(), strict=True):
-        dtype = _anchor.compute_dtype(arrays[0])
-        steps.append(_Step(*(jnp.asarray(a, dtype=dtype) for a in arrays), geometry))
-    return steps
-
-
-def _cast_like(values: list[jax.Array], tree: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(tree)
-    cast = [v.astype(leaf.dtype) for v, leaf in zip(values, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, cast)
-
-
 def _warn_without_grad() -> None:
     warnings.warn(
-        "ftp() was not given the gradient and trains its radii on the incoming updates"
-        " instead: exact after plain SGD, an approximation after anything else. Use"
-        " with_ftp(optimizer), or call update(..., grad=grads), to be exact;"
-        ' ftp(gradient="updates") chooses the approximation silently.',
+        "ftp() was not given the gradient and trains its radii on the incoming updates:"
+        " exact after plain SGD, an approximation otherwise. with_ftp(optimizer) and"
+        ' update(..., grad=grads) are exact; ftp(gradient="updates") silences this.',
         stacklevel=3,
     )

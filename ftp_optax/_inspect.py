@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _axes, _checks, _paths, _projection, _radius
+from ftp_optax import _axes, _checks, _leaves, _paths, _projection, _radius
 from ftp_optax._ftp import FTPState
 
 
@@ -105,7 +105,7 @@ def summary(
             geometries, gammas, anchors, displacements, strict=True
         ):
             w = jnp.asarray(current[geometry.name])
-            dtype = _anchor.compute_dtype(w)
+            dtype = _leaves.compute_dtype(w)
             drift = _projection.row_norms(
                 w.astype(dtype) - w0.astype(dtype), geometry, norm
             )
@@ -197,7 +197,9 @@ def _is_ftp_state(node: Any) -> bool:
 
 def _map_ftp_states(f: Callable[[FTPState], FTPState], state: Any) -> Any:
     return jax.tree.map(
-        lambda node: f(node) if _is_ftp_state(node) else node, state, is_leaf=_is_ftp_state
+        lambda node: f(node) if _is_ftp_state(node) else node,
+        state,
+        is_leaf=_is_ftp_state,
     )
 
 

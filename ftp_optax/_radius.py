@@ -17,15 +17,14 @@ import jax.numpy as jnp
 
 from ftp_optax import _projection
 from ftp_optax._axes import Geometry
+from ftp_optax._leaves import Leaf
 
 Hypergradient = Literal["published", "active"]
 
 
 def radius_gradient(
-    g: jax.Array,
-    c_prev: jax.Array,
+    leaf: Leaf,
     gamma_prev: jax.Array,
-    geometry: Geometry,
     norm: _projection.Norm,
     hypergradient: Hypergradient,
 ) -> jax.Array:
@@ -33,6 +32,7 @@ def radius_gradient(
 
     It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
     """
+    g, c_prev, geometry = leaf.g, leaf.c_prev, leaf.geometry
     n_prev = _projection.row_norms(c_prev, geometry, norm)
     over = _projection.measured_over(geometry, norm)
     # An elementwise product: contractions to a scalar fail under explicit sharding.
@@ -46,10 +46,7 @@ def radius_gradient(
 
 def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:
     """Scales by `kappa` the hyper-gradients that would shrink their radius."""
-    kappa = jnp.asarray(kappa, dtype=h.dtype)
-    # At kappa 0 nothing of a positive hyper-gradient may remain, were it infinite.
-    kept = jnp.where(kappa > 0, kappa * h, jnp.zeros_like(h))
-    return jnp.where(h > 0, kept, h)
+    return jnp.where(h > 0, jnp.asarray(kappa, dtype=h.dtype) * h, h)
 
 
 def split(radii: jax.Array, geometries: Sequence[Geometry]) -> list[jax.Array]:

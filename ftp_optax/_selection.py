@@ -34,7 +34,7 @@ class Selection(NamedTuple):
         return [geometry for geometry in self.geometries if geometry is not None]
 
     def tree(self, values: Sequence[Any]) -> Any:
-        """The params' tree with `values` at the constrained leaves, `MaskedNode` else."""
+        """The params' tree of `values`, with `MaskedNode` for leaves left alone."""
         remaining = iter(values)
         return jax.tree.unflatten(
             self.treedef,
@@ -45,7 +45,7 @@ class Selection(NamedTuple):
         )
 
     def merge(self, values: Sequence[Any], others: Any) -> Any:
-        """The tree of `others`, with `values` cast to the params at constrained leaves."""
+        """`others` with `values`, cast to the params, at the constrained leaves."""
         remaining = iter(values)
         leaves, treedef = jax.tree.flatten(others)
         for i, (param, geometry) in enumerate(

@@ -1,0 +1,152 @@
+"""The anchor: where it comes from, that it is a copy, and in which dtype it is kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import trajectory
+from ftp_optax import ftp, radii, with_ftp
+
+SHAPES = {"kernel": (4, 3), "bias": (3,)}
+SGD = optax.sgd(0.1)
+
+
+def anchor_of(tx, params):
+    return optax.tree.get(tx.init(params), "anchor")
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
+def test_init_copies_and_never_aliases(jit):
+    params = trajectory.random_tree(SHAPES, 0)
+    tx = with_ftp(optax.adamw(0.1), initial_radius=0.0)
+    state = (jax.jit(tx.init) if jit else tx.init)(params)
+    arrays = jax.tree.leaves((params, state))
+    pointers = [x.unsafe_buffer_pointer() for x in arrays]
+    assert len(set(pointers)) == len(pointers)
+
+
+def test_an_anchor_given_as_a_tree_is_copied_and_used():
+    params = trajectory.random_tree(SHAPES, 0)
+    pretrained = trajectory.random_tree(SHAPES, 1)
+    tx = with_ftp(SGD, anchor=pretrained)
+    state = tx.init(params)
+    for name in SHAPES:
+        anchor = state[1].anchor[name]
+        np.testing.assert_array_equal(anchor, pretrained[name])
+        assert (
+            anchor.unsafe_buffer_pointer() != pretrained[name].unsafe_buffer_pointer()
+        )
+    updates, _ = tx.update(params, state, params)
+    moved = optax.apply_updates(params, updates)
+    for name in SHAPES:  # the first step goes to the anchor, wherever it is
+        np.testing.assert_allclose(moved[name], pretrained[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("zero", [0.0, 0, np.float32(0.0), jnp.asarray(0.0)])
+def test_a_number_is_the_anchor_of_every_weight(zero):
+    anchor = anchor_of(with_ftp(SGD, anchor=zero), trajectory.random_tree(SHAPES, 0))
+    for name, shape in SHAPES.items():
+        np.testing.assert_array_equal(anchor[name], np.zeros(shape, np.float32))
+
+
+def test_adapters_anchored_at_zero_stay_within_their_radius_of_zero():
+    params = trajectory.random_tree({"lora_a": (6, 2)}, 0)
+    params["lora_b"] = jnp.zeros((2, 5))
+    tx = with_ftp(optax.adamw(0.05), anchor=0.0, exclude="lora_a")
+    seen, found = trajectory.run(tx, params, trajectory.gradients(params, 10))
+    for p, r in zip(seen, found, strict=True):
+        rows = np.abs(p["lora_b"]).sum(axis=0)
+        assert (rows <= r["lora_b"] * (1 + 1e-5)).all()
+    assert found[-1]["lora_b"] > 0.01
+
+
+def test_an_anchor_may_lack_excluded_leaves_and_nothing_else():
+    params = trajectory.random_tree(SHAPES, 0)
+    pretrained = {"kernel": params["kernel"]}
+    tx = with_ftp(SGD, anchor=pretrained, exclude="bias")
+    np.testing.assert_array_equal(anchor_of(tx, params)["kernel"], params["kernel"])
+    with pytest.raises(ValueError, match=r"anchor: no leaf 'bias'.*'kernel'"):
+        with_ftp(SGD, anchor=pretrained).init(params)
+
+
+def test_an_anchor_of_another_tree_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    other = dict(params, scale=jnp.ones(3))
+    with pytest.raises(ValueError, match=r"anchor: its leaf 'scale'.*'bias', 'kernel'"):
+        with_ftp(SGD, anchor=other).init(params)
+
+
+def test_an_anchor_of_another_shape_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    other = dict(params, kernel=jnp.ones((3, 4)))
+    with pytest.raises(
+        ValueError, match=r"anchor: .*'kernel' has shape \(3, 4\), expected \(4, 3\)"
+    ):
+        with_ftp(SGD, anchor=other).init(params)
+
+
+def test_an_anchor_called_by_an_unknown_word_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    with pytest.raises(ValueError, match=r"anchor: expected None, a number.*'zero'"):
+        with_ftp(SGD, anchor="zero").init(params)
+
+
+def test_a_full_anchor_serves_a_part_of_the_params_under_a_mask():
+    params = trajectory.random_tree(SHAPES, 0)
+    pretrained = trajectory.random_tree(SHAPES, 1)
+    tx = optax.masked(with_ftp(SGD, anchor=pretrained), {"kernel": True, "bias": False})
+    assert list(radii(tx.init(params), params)) == ["kernel"]
+
+
+def test_a_lossless_anchor_dtype_changes_nothing():
+    # Weights that came from bfloat16 are exact in it.
+    params = jax.tree.map(
+        lambda p: p.astype(jnp.bfloat16).astype(jnp.float32),
+        trajectory.random_tree(SHAPES, 0),
+    )
+    grads = trajectory.gradients(params, 10)
+    narrow = with_ftp(optax.adamw(0.1), anchor_dtype="bfloat16")
+    assert anchor_of(narrow, params)["kernel"].dtype == jnp.bfloat16
+    exact = trajectory.run(with_ftp(optax.adamw(0.1)), params, grads)
+    jax.tree.map(
+        np.testing.assert_array_equal, trajectory.run(narrow, params, grads), exact
+    )
+
+
+def test_an_anchor_dtype_that_would_round_a_weight_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    tx = with_ftp(SGD, anchor_dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"anchor_dtype: bfloat16 cannot hold.*'bias'"):
+        tx.init(params)
+    with pytest.raises(ValueError, match=r"anchor_dtype: .*not known under jit"):
+        jax.jit(tx.init)(params)
+
+
+def test_a_wider_anchor_dtype_keeps_more_than_the_params_do():
+    params = jax.tree.map(
+        lambda p: p.astype(jnp.bfloat16), trajectory.random_tree(SHAPES, 0)
+    )
+    pretrained = trajectory.random_tree(SHAPES, 0)
+    tx = with_ftp(SGD, anchor=pretrained, anchor_dtype="float32")
+    np.testing.assert_array_equal(anchor_of(tx, params)["kernel"], pretrained["kernel"])
+
+
+def test_a_bfloat16_displacement_trains_nearly_the_same_radii():
+    params = trajectory.random_tree(SHAPES, 0)
+    grads = trajectory.gradients(params, 30)
+    tx = with_ftp(optax.adamw(0.1), displacement_dtype="bfloat16")
+    displacement = optax.tree.get(tx.init(params), "displacement")
+    assert displacement["kernel"].dtype == jnp.bfloat16
+    _, narrow = trajectory.run(tx, params, grads)
+    _, exact = trajectory.run(with_ftp(optax.adamw(0.1)), params, grads)
+    for name in SHAPES:
+        np.testing.assert_allclose(narrow[-1][name], exact[-1][name], rtol=1e-2)
+
+
+def test_the_arithmetic_is_at_least_float32():
+    params = {"kernel": jnp.ones((300, 4), jnp.float16)}
+    state = ftp().init(params)
+    assert state.displacement["kernel"].dtype == jnp.float32
+    assert state.anchor["kernel"].dtype == jnp.float16

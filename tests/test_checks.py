@@ -1,0 +1,160 @@
+"""Bad input: each error names the argument, the leaf and what was expected."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from ftp_optax import ftp, with_ftp
+
+PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros((3,))}}
+SGD = optax.sgd(0.1)
+
+
+@pytest.mark.parametrize("kappa", [-0.1, 1.1, 2, float("nan"), jnp.asarray(1.5)])
+def test_kappa_outside_its_range_is_refused(kappa):
+    with pytest.raises(ValueError, match=r"kappa: expected a number in \[0, 1\], got"):
+        ftp(kappa)
+
+
+@pytest.mark.parametrize("kappa", [0, 0.0, 0.5, 1, True, jnp.asarray(0.3)])
+def test_any_number_within_its_range_is_a_kappa(kappa):
+    state = with_ftp(SGD, kappa).init(PARAMS)
+    assert state[1].radii.shape == (2,)
+
+
+def test_a_kappa_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match=r"kappa: .*inject_hyperparams"):
+        ftp(optax.linear_schedule(1.0, 0.0, 10))  # pyright: ignore
+    with pytest.raises(TypeError, match=r"kappa: expected a number"):
+        ftp("1.0")  # pyright: ignore
+    with pytest.raises(TypeError, match=r"kappa: expected a number"):
+        ftp(jnp.ones((2,)))
+
+
+def test_a_traced_kappa_is_taken_as_it_is():
+    @jax.jit
+    def radii_at(kappa):
+        tx = with_ftp(SGD, kappa)
+        return tx.init(PARAMS)[1].radii
+
+    assert radii_at(0.5).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "l2"}, r"norm: expected one of \('mars', 'frobenius'\), got 'l2'"),
+        ({"hypergradient": "exact"}, r"hypergradient: expected one of .*'active'"),
+        ({"gradient": "grad"}, r"gradient: expected one of \(None, 'updates'\)"),
+        ({"anchor_dtype": "int8"}, r"anchor_dtype: .*floating-point dtype.*'int8'"),
+        ({"anchor_dtype": "bf16"}, r"anchor_dtype: .*floating-point dtype.*'bf16'"),
+        ({"displacement_dtype": "half precision"}, r"displacement_dtype: expected"),
+        ({"initial_radius": -1.0}, r"initial_radius: expected a number >= 0, got -1.0"),
+    ],
+)
+def test_an_unknown_choice_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ftp(**options)
+    with pytest.raises(ValueError, match=message):
+        with_ftp(SGD, **options)
+
+
+def test_what_is_no_transformation_is_refused():
+    with pytest.raises(TypeError, match=r"radius_optimizer: expected an optax"):
+        ftp(radius_optimizer=1e-2)  # pyright: ignore
+    with pytest.raises(TypeError, match=r"optimizer: expected an optax.*0.1"):
+        with_ftp(0.1)  # pyright: ignore
+
+
+def test_missing_params_are_named():
+    tx = with_ftp(SGD)
+    with pytest.raises(ValueError, match=r"params: .*got None"):
+        tx.init(None)
+    with pytest.raises(ValueError, match=r"params: .*update\(grads, state, params\)"):
+        ftp().update(PARAMS, ftp().init(PARAMS))
+
+
+def update(tx, grads, state, params, **extra_args):
+    """Both eagerly and while tracing, where errors must come up as well."""
+    with pytest.raises(ValueError) as eager:  # noqa: PT011
+        tx.update(grads, state, params, **extra_args)
+    with pytest.raises(ValueError) as traced:  # noqa: PT011
+        jax.eval_shape(tx.update, grads, state, params, **extra_args)
+    assert str(eager.value) == str(traced.value)
+    return str(eager.value)
+
+
+def test_updates_of_another_tree_are_refused():
+    tx = ftp(gradient="updates")
+    state = tx.init(PARAMS)
+    grads = {"dense": {"kernel": jnp.ones((2, 3)), "scale": jnp.zeros((3,))}}
+    message = update(tx, grads, state, PARAMS)
+    assert message.startswith("updates: ")
+    assert "lacks 'dense/bias'" in message
+    assert "has 'dense/scale'" in message
+
+
+def test_updates_of_another_shape_are_refused():
+    tx = ftp(gradient="updates")
+    grads = {"dense": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros((3,))}}
+    message = update(tx, grads, tx.init(PARAMS), PARAMS)
+    assert "updates: the leaf 'dense/kernel' has shape (3, 2)" in message
+    assert "expected (2, 3)" in message
+
+
+def test_a_gradient_of_another_tree_or_shape_is_refused():
+    tx = optax.chain(SGD, ftp())
+    state = tx.init(PARAMS)
+    message = update(tx, PARAMS, state, PARAMS, grad=PARAMS["dense"])
+    assert message.startswith("grad: ")
+    assert "lacks 'dense/bias'" in message
+    other = {"dense": {"kernel": jnp.ones((2, 4)), "bias": jnp.zeros((3,))}}
+    message = update(tx, PARAMS, state, PARAMS, grad=other)
+    assert "grad: the leaf 'dense/kernel' has shape (2, 4), expected (2, 3)" in message
+
+
+def test_a_full_gradient_under_a_mask_is_told_how_to_be_masked():
+    mask = {"dense": {"kernel": True, "bias": False}}
+    tx = optax.chain(SGD, optax.masked(ftp(), mask))
+    message = update(tx, PARAMS, tx.init(PARAMS), PARAMS, grad=PARAMS)
+    assert "mask_compatible_extra_args=True" in message
+
+
+def test_a_state_of_other_params_is_refused():
+    tx = ftp(gradient="updates")
+    others = {
+        "dense": {"kernel": jnp.ones((2, 3)), "gain": jnp.zeros((3,))},
+    }
+    message = update(tx, PARAMS, tx.init(others), PARAMS)
+    assert "state: its anchor was made for other params" in message
+    assert "'dense/bias'" in message
+    assert "init" in message
+
+
+def test_a_state_of_params_of_other_shapes_is_refused():
+    tx = ftp(gradient="updates")
+    others = {"dense": {"kernel": jnp.ones((5, 3)), "bias": jnp.zeros((3,))}}
+    message = update(tx, PARAMS, tx.init(others), PARAMS)
+    assert "'dense/kernel' has shape (5, 3), expected (2, 3)" in message
+
+
+def test_a_state_of_other_axes_or_of_another_selection_is_refused():
+    tx = ftp(gradient="updates")
+    stacked = ftp(gradient="updates", axes=lambda path, leaf: _stack(leaf))
+    message = update(tx, PARAMS, stacked.init(PARAMS), PARAMS)
+    assert "radii of shape (3,), expected (2,)" in message
+    selective = ftp(gradient="updates", exclude="bias")
+    message = update(tx, PARAMS, selective.init(PARAMS), PARAMS)
+    assert "lacks 'dense/bias'" in message
+
+
+def _stack(leaf):
+    from ftp_optax import LeafAxes
+
+    return LeafAxes(layers=0) if leaf.ndim > 1 else LeafAxes()
+
+
+def test_what_is_no_state_of_ours_is_refused():
+    with pytest.raises(TypeError, match=r"state: expected the FTPState"):
+        ftp(gradient="updates").update(PARAMS, optax.EmptyState(), PARAMS)

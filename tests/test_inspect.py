@@ -1,0 +1,174 @@
+"""Radii and drift by name, and a new anchor, in whatever state holds them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import trajectory
+from ftp_optax import flax_axes, radii, reset_anchor, summary, with_ftp
+
+SHAPES = {"kernel": (4, 3), "bias": (3,), "head": (3, 2)}
+LABELS = {"kernel": "body", "bias": "body", "head": "head"}
+BODY = {"kernel": True, "bias": True, "head": False}
+
+
+def base():
+    return with_ftp(optax.adamw(0.1), exclude="head")
+
+
+WRAPPERS = {
+    "plain": base,
+    "chain": lambda: optax.chain(optax.clip(100.0), base()),
+    "masked": lambda: optax.masked(with_ftp(optax.adamw(0.1)), BODY),
+    "partition": lambda: optax.partition(
+        {"body": with_ftp(optax.adamw(0.1)), "head": optax.sgd(0.1)}, LABELS
+    ),
+    "MultiSteps": lambda: optax.MultiSteps(
+        base(), every_k_schedule=1
+    ).gradient_transformation(),
+    "inject": lambda: optax.inject_hyperparams(with_ftp)(
+        optax.adamw(0.1), kappa=1.0, exclude="head"
+    ),
+    "apply_if_finite": lambda: optax.apply_if_finite(base(), 3),
+}
+
+
+def after(tx, num_steps=6):
+    params = trajectory.random_tree(SHAPES, 0)
+    state = tx.init(params)
+    for grads in trajectory.gradients(params, num_steps):
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("wrapper", sorted(WRAPPERS))
+def test_radii_are_found_in_any_optimizer_state(wrapper):
+    params, state = after(WRAPPERS[wrapper]())
+    _, expected = after(base())
+    found = radii(state, params)
+    assert sorted(found) == ["bias", "kernel"]
+    np.testing.assert_allclose(found["bias"], expected[1].radii[0], rtol=1e-5)
+    np.testing.assert_allclose(found["kernel"], expected[1].radii[1], rtol=1e-5)
+    assert all(r.shape == () for r in found.values())
+
+
+def test_summary_measures_drift_and_bound_rows():
+    initial = trajectory.random_tree(SHAPES, 0)
+    params, state = after(base())
+    found = summary(state, params)
+    ftp_state = state[1]
+    for name, axis in (("kernel", 0), ("bias", None)):
+        moved = np.abs(np.asarray(params[name] - initial[name])).sum(axis)
+        n = np.abs(np.asarray(ftp_state.displacement[name])).sum(axis)
+        np.testing.assert_allclose(found[name].drift, moved.max(), rtol=1e-5)
+        bound = np.mean(n + 1e-8 > np.asarray(found[name].radius))
+        np.testing.assert_allclose(found[name].bound, bound)
+        assert found[name].drift <= found[name].radius * (1 + 1e-5)
+    assert found["kernel"].bound == 1.0
+
+
+def test_summary_tells_rows_within_the_radius_from_bound_ones():
+    params = {"kernel": jnp.zeros((1, 4))}
+    tx = with_ftp(optax.sgd(1.0), initial_radius=0.25)
+    state = tx.init(params)
+    grads = {"kernel": jnp.asarray([[0.1, 0.2, 0.3, 0.4]])}
+    updates, state = tx.update(grads, state, params)
+    found = summary(state, optax.apply_updates(params, updates))["kernel"]
+    np.testing.assert_allclose(found, (0.25, 0.25, 0.5), rtol=1e-6)
+
+
+def test_summary_follows_the_frobenius_norm():
+    params = {"kernel": jnp.zeros((2, 2))}
+    tx = with_ftp(optax.sgd(1.0), norm="frobenius", initial_radius=1.0)
+    updates, state = tx.update({"kernel": jnp.ones((2, 2))}, tx.init(params), params)
+    found = summary(state, optax.apply_updates(params, updates), norm="frobenius")
+    np.testing.assert_allclose(found["kernel"], (1.0, 1.0, 1.0), rtol=1e-6)
+
+
+def test_a_stack_has_one_value_per_layer():
+    axes = functools.partial(flax_axes, scanned="blocks")
+    params = trajectory.random_tree({"blocks": (3, 4, 2), "out": (2, 2)}, 0)
+    tx = with_ftp(optax.sgd(0.1), axes=axes)
+    state = tx.init(params)
+    for grads in trajectory.gradients(params, 4):
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    found = summary(state, params, axes=axes)
+    assert [x.shape for x in found["blocks"]] == [(3,)] * 3
+    assert found["out"].radius.shape == ()
+    assert (found["blocks"].drift <= found["blocks"].radius * (1 + 1e-5)).all()
+    np.testing.assert_array_equal(
+        jnp.concatenate([found["blocks"].radius, found["out"].radius[None]]),
+        state[1].radii,
+    )
+
+
+def test_axes_that_do_not_fit_the_state_are_refused():
+    axes = functools.partial(flax_axes, scanned="blocks")
+    params = trajectory.random_tree({"blocks": (3, 4, 2)}, 0)
+    state = with_ftp(optax.sgd(0.1), axes=axes).init(params)
+    with pytest.raises(ValueError, match=r"axes: the state holds 3 radii.*make 1"):
+        radii(state, params)
+
+
+def test_reading_runs_under_jit():
+    params, state = after(base())
+    traced = jax.jit(summary)(state, params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        traced,
+        summary(state, params),
+    )
+
+
+@pytest.mark.parametrize("wrapper", sorted(WRAPPERS))
+def test_a_reset_anchor_makes_the_state_a_fresh_init_would(wrapper):
+    tx = WRAPPERS[wrapper]()
+    params, state = after(tx)
+    again = reset_anchor(state, params)
+    jax.tree.map(lambda a, b: (a.shape == b.shape, a.dtype == b.dtype), state, again)
+    for field in ("anchor", "radii", "displacement", "radius_state"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            optax.tree.get(again, field),
+            optax.tree.get(tx.init(params), field),
+        )
+
+
+def test_a_reset_leaves_the_optimizer_as_it_is_and_copies_the_params():
+    params, state = after(base())
+    again = reset_anchor(state, params)
+    jax.tree.map(np.testing.assert_array_equal, again[0], state[0])
+    kernel = again[1].anchor["kernel"]
+    assert kernel.unsafe_buffer_pointer() != params["kernel"].unsafe_buffer_pointer()
+
+
+def test_a_reset_takes_the_radius_optimizer_that_ftp_was_given():
+    tx = with_ftp(optax.sgd(0.1), radius_optimizer=optax.lion(1e-3), initial_radius=0.1)
+    params, state = after(tx)
+    again = reset_anchor(
+        state, params, radius_optimizer=optax.lion(1e-3), initial_radius=0.1
+    )
+    jax.tree.map(np.testing.assert_array_equal, again[1], tx.init(params)[1])
+    with pytest.raises(ValueError, match=r"radius_optimizer: .*given to ftp"):
+        reset_anchor(state, params)
+
+
+@pytest.mark.parametrize("read", [radii, summary, reset_anchor])
+def test_a_state_without_ftp_is_refused(read):
+    params = trajectory.random_tree(SHAPES, 0)
+    with pytest.raises(ValueError, match=r"state: it holds no FTPState"):
+        read(optax.adamw(0.1).init(params), params)
+
+
+@pytest.mark.parametrize("read", [radii, summary, reset_anchor])
+def test_params_of_another_model_are_refused(read):
+    params, state = after(base())
+    others = dict(params, kernel=jnp.ones((4, 4)))
+    with pytest.raises(ValueError, match=r"params: .*'kernel' of shape \(4, 3\)"):
+        read(state, others)
