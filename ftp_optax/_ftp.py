@@ -242,9 +242,8 @@ def with_ftp(
     Args:
       optimizer: what makes the unconstrained step, with its weight decay, momentum and
         schedules. Leaves that are left alone take its step bit for bit.
-      kappa: gradient annealing factor in [0, 1], see `ftp`.
-      radius_optimizer, initial_radius, norm, hypergradient, gradient, axes, exclude,
-        mask, anchor, anchor_dtype, displacement_dtype: as for `ftp`.
+      kappa: gradient annealing factor in [0, 1]. This and all that follow are the
+        arguments of `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs`; its state is the pair of the optimizer's
