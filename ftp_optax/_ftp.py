@@ -6,14 +6,21 @@ those of the published implementation.
 """
 
 import functools
-import warnings
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _checks, _leaves, _projection, _radius, _selection
+from ftp_optax import (
+    _anchor,
+    _checks,
+    _gradient,
+    _leaves,
+    _projection,
+    _radius,
+    _selection,
+)
 from ftp_optax._axes import Axes
 
 
@@ -30,6 +37,12 @@ class FTPState(NamedTuple):
       radius_state: state of the optimizer that trains `radii`.
       displacement: C, the tree of the params: the last step's displacement from the
         anchor before it was projected, in float32 or wider; zeros at first.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import ftp
+      >>> ftp().init({"w": jnp.ones(2)})._asdict().keys()
+      dict_keys(['anchor', 'radii', 'radius_state', 'displacement'])
     """
 
     anchor: optax.Params
@@ -45,7 +58,7 @@ def ftp(
     initial_radius: jax.typing.ArrayLike = 1e-8,
     norm: _projection.Norm = "mars",
     hypergradient: _radius.Hypergradient = "published",
-    gradient: Literal["updates"] | None = None,
+    gradient: _gradient.Source = None,
     axes: Axes = None,
     exclude: _selection.Exclude = None,
     mask: _selection.Mask = None,
@@ -144,7 +157,7 @@ def ftp(
         radius_optimizer = optax.adam(1e-2)
     _checks.transformation("radius_optimizer", radius_optimizer)
     radius_optimizer = optax.with_extra_args_support(radius_optimizer)
-    warn_once = functools.cache(_warn_without_grad)
+    choose_gradient = _gradient.chooser("ftp", gradient)
 
     def init_fn(params: optax.Params) -> FTPState:
         if params is None:
@@ -172,11 +185,7 @@ def ftp(
         if params is None:
             raise ValueError(_checks.NO_PARAMS)
         chosen = _selection.select(params, axes, exclude, mask)
-        if grad is None and gradient is None and chosen.names:
-            warn_once()
-        if gradient == "updates":
-            grad = None
-        leaves = _leaves.gather(chosen, updates, grad, state)
+        leaves = _leaves.gather(chosen, updates, choose_gradient(grad), state)
         geometries = chosen.kept()
 
         # The derivative of the loss with respect to each radius, through the last step.
@@ -225,7 +234,7 @@ def with_ftp(
     initial_radius: jax.typing.ArrayLike = 1e-8,
     norm: _projection.Norm = "mars",
     hypergradient: _radius.Hypergradient = "published",
-    gradient: Literal["updates"] | None = None,
+    gradient: _gradient.Source = None,
     axes: Axes = None,
     exclude: _selection.Exclude = None,
     mask: _selection.Mask = None,
@@ -271,7 +280,6 @@ def with_ftp(
       Tian et al., `Fast Trainable Projection for Robust Fine-Tuning
       <https://arxiv.org/abs/2310.19182>`_, NeurIPS 2023
     """
-    _checks.transformation("optimizer", optimizer)
     link = ftp(
         kappa,
         radius_optimizer=radius_optimizer,
@@ -286,25 +294,4 @@ def with_ftp(
         anchor_dtype=anchor_dtype,
         displacement_dtype=displacement_dtype,
     )
-    chained = optax.chain(optimizer, link)
-
-    def update_fn(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, optax.OptState]:
-        # A caller's `grad` gives way: it may be of before clipping or masking.
-        extra_args["grad"] = updates
-        return chained.update(updates, state, params, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(chained.init, update_fn)
-
-
-def _warn_without_grad() -> None:
-    warnings.warn(
-        "ftp() was not given the gradient and trains its radii on the incoming updates:"
-        " exact after plain SGD, an approximation otherwise. with_ftp(optimizer) and"
-        ' update(..., grad=grads) are exact; ftp(gradient="updates") silences this.',
-        stacklevel=3,
-    )
+    return _gradient.hand_on(optimizer, link)

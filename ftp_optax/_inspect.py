@@ -19,6 +19,13 @@ class LeafSummary(NamedTuple):
       drift: the largest row norm of the params' displacement from the anchor; at most
         `radius`, up to rounding.
       bound: the share of rows, in [0, 1], that the last step had to shorten.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import ftp, summary
+      >>> params = {"w": jnp.ones(2)}
+      >>> summary(ftp().init(params), params)["w"].drift.item()
+      0.0
     """
 
     radius: jax.Array
@@ -113,7 +120,7 @@ def summary(
             rest = tuple(a for a in range(n.ndim) if a not in geometry.layers)
             found[geometry.name] = LeafSummary(
                 radius=gamma.reshape(geometry.layer_shape),
-                drift=_projection.largest(drift - _projection.EPS, geometry),
+                drift=_projection.largest(drift, geometry) - _projection.EPS,
                 bound=jnp.mean(gamma.astype(dtype) < n, axis=rest),
             )
     return found

@@ -185,7 +185,7 @@ def count_warnings(tx, jit, **given):
 @pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
 def test_a_link_without_the_gradient_warns_once_and_names_the_exact_forms(jit):
     (message,) = count_warnings(optax.chain(optax.adamw(1e-3), ftp()), jit)
-    for form in ("with_ftp(optimizer)", "grad=grads", 'gradient="updates"'):
+    for form in ("with_ftp(optimizer, ...)", "grad=grads", 'gradient="updates"'):
         assert form in message
 
 
@@ -214,9 +214,7 @@ def test_the_state_holds_what_its_docstring_says():
 def test_each_public_name_has_a_docstring_with_an_example():
     for name in ftp_optax.__all__:
         documentation = getattr(ftp_optax, name).__doc__
-        assert documentation, name
-        is_result = name in ("FTPState", "LeafSummary")
-        assert is_result or ">>>" in documentation, name
+        assert ">>>" in documentation, name
 
 
 def test_no_default_is_a_callable_so_that_inject_hyperparams_can_tell_schedules():
