@@ -181,23 +181,10 @@ def _lookup(axes: Axes) -> Callable[[str, Any], Any]:
         return axes
     if isinstance(axes, LeafAxes):
         return lambda name, leaf: axes
-    prefixes, specs, _ = _paths.flatten_with_names(
-        axes, is_leaf=lambda node: node is None or isinstance(node, LeafAxes)
+    look_up = _paths.prefix_lookup(
+        "axes", axes, lambda node: node is None or isinstance(node, LeafAxes)
     )
-
-    def lookup(name: str, leaf: Any) -> Any:
-        del leaf
-        found = [
-            s for p, s in zip(prefixes, specs, strict=True) if _paths.under(p, name)
-        ]
-        if not found:
-            raise ValueError(
-                f"axes: the tree has no entry for the leaf {name!r}; it has entries for"
-                f" {_paths.listed(prefixes)}."
-            )
-        return found[0]
-
-    return lookup
+    return lambda name, leaf: look_up(name)
 
 
 def _geometry(spec: Any, name: str, leaf: Any) -> Geometry | None:

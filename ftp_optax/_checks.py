@@ -80,38 +80,41 @@ def same_leaves(argument: str, tree: Any, selection: Selection) -> list[Any]:
     return leaves
 
 
-def state_leaves(state: Any, selection: Selection) -> tuple[list[Any], list[Any]]:
-    """Anchor and displacement of the constrained leaves, if `state` is theirs."""
-    missing = {"anchor", "radii", "radius_state", "displacement"} - set(dir(state))
-    if missing:
+def state_type(state: Any, expected: type) -> None:
+    if not isinstance(state, expected):
         raise TypeError(
-            f"state: expected the FTPState that init returned, got {type(state)!r}."
+            f"state: expected the {expected.__name__} that init returned, got"
+            f" {type(state)!r}."
         )
-    geometries = selection.kept()
-    expected = [geometry.name for geometry in geometries]
-    fields = []
-    for field, tree in (("anchor", state.anchor), ("displacement", state.displacement)):
-        names, leaves, _ = _paths.flatten_with_names(tree)
-        if names != expected:
-            raise ValueError(
-                f"state: its {field} was made for other params:"
-                f" {_difference(names, expected)}. Call init with these params."
-            )
-        for leaf, geometry in zip(leaves, geometries, strict=True):
-            if jnp.shape(leaf) != geometry.shape:
-                raise ValueError(
-                    f"state: its {field} was made for other params: the leaf"
-                    f" {geometry.name!r} has shape {jnp.shape(leaf)}, expected"
-                    f" {geometry.shape}. Call init with these params."
-                )
-        fields.append(leaves)
-    num_radii = sum(geometry.num_radii for geometry in geometries)
-    if jnp.shape(state.radii) != (num_radii,):
+
+
+def stored_leaves(field: str, tree: Any, selection: Selection) -> list[Any]:
+    """The leaves of a tree in the state, refused unless they are the constrained."""
+    names, leaves, _ = _paths.flatten_with_names(tree)
+    expected = [geometry.name for geometry in selection.kept()]
+    if names != expected:
         raise ValueError(
-            f"state: it has radii of shape {jnp.shape(state.radii)}, expected"
-            f" {(num_radii,)} for these params and axes."
+            f"state: its {field} was made for other params:"
+            f" {_difference(names, expected)}. Call init with these params."
         )
-    return fields[0], fields[1]
+    for leaf, geometry in zip(leaves, selection.kept(), strict=True):
+        if jnp.shape(leaf) != geometry.shape:
+            raise ValueError(
+                f"state: its {field} was made for other params: the leaf"
+                f" {geometry.name!r} has shape {jnp.shape(leaf)}, expected"
+                f" {geometry.shape}. Call init with these params."
+            )
+    return leaves
+
+
+def stored_vector(field: str, vector: Any, selection: Selection) -> None:
+    """Refuses a vector in the state unless it has a value per leaf, or layer."""
+    size = sum(geometry.num_radii for geometry in selection.kept())
+    if jnp.shape(vector) != (size,):
+        raise ValueError(
+            f"state: it has {field} of shape {jnp.shape(vector)}, expected {(size,)}"
+            " for these params and axes."
+        )
 
 
 def _difference(names: list[str], expected: list[str]) -> str:

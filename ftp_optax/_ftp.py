@@ -185,14 +185,18 @@ def ftp(
         if params is None:
             raise ValueError(_checks.NO_PARAMS)
         chosen = _selection.select(params, axes, exclude, mask)
-        leaves = _leaves.gather(chosen, updates, choose_gradient(grad), state)
+        _checks.state_type(state, FTPState)
+        grad = choose_gradient(grad)
+        leaves = _leaves.gather(chosen, updates, state.anchor, grad)
+        c_prev = _leaves.stored(chosen, "displacement", state.displacement)
+        _checks.stored_vector("radii", state.radii, chosen)
         geometries = chosen.kept()
 
         # The derivative of the loss with respect to each radius, through the last step.
         gamma_prev = _radius.split(state.radii, geometries)
         h = [
-            _radius.radius_gradient(leaf, gamma_i, norm, hypergradient)
-            for leaf, gamma_i in zip(leaves, gamma_prev, strict=True)
+            _radius.radius_gradient(*leaf_c_gamma, norm, hypergradient)
+            for leaf_c_gamma in zip(leaves, c_prev, gamma_prev, strict=True)
         ]
         h = _radius.anneal(_radius.join(h), kappa)
 
@@ -212,11 +216,9 @@ def ftp(
 
         # The projection, as the update that optax.apply_updates adds to the params.
         gamma = _radius.split(radii, geometries)
-        projected = [
-            leaf.w0 + _projection.shrink_factors(gamma_i, n_i) * c_i - leaf.w
-            for leaf, gamma_i, n_i, c_i in zip(leaves, gamma, n, c, strict=True)
-        ]
-        return chosen.merge(projected, updates), FTPState(
+        w0 = [leaf.w0 for leaf in leaves]
+        projected = list(map(_projection.project, c, w0, gamma, n))
+        return _leaves.steps_to(chosen, projected, updates), FTPState(
             anchor=state.anchor,
             radii=radii,
             radius_state=radius_state,

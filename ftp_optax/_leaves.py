@@ -1,4 +1,4 @@
-"""What one update knows of each constrained leaf, gathered from four trees."""
+"""What one update knows of each constrained leaf, gathered from several trees."""
 
 from typing import Any, NamedTuple
 
@@ -14,12 +14,11 @@ from ftp_optax._selection import Selection
 class Leaf(NamedTuple):
     """One constrained leaf; arrays of its shape, in the dtype of the arithmetic."""
 
+    geometry: Geometry
     w: jax.Array  # the current parameter
     w0: jax.Array  # its anchor
-    u: jax.Array  # the unconstrained step
+    u: jax.Array  # the incoming update
     g: jax.Array  # the raw gradient at w
-    c_prev: jax.Array  # the displacement of the last step
-    geometry: Geometry
 
 
 def compute_dtype(leaf: Any) -> jnp.dtype:
@@ -30,26 +29,51 @@ def compute_dtype(leaf: Any) -> jnp.dtype:
 def gather(
     selection: Selection,
     updates: optax.Updates,
-    grad: optax.Updates | None,
-    state: Any,
+    anchor: optax.Params,
+    grad: optax.Updates | None = None,
 ) -> list[Leaf]:
     """The constrained leaves in tree order, after checks that the trees belong.
 
     Without `grad`, the reversed updates are taken for the gradient.
     """
-    w = selection.constrained(selection.leaves)
-    u = selection.constrained(_checks.same_leaves("updates", updates, selection))
+    w = widened(selection, selection.constrained(selection.leaves))
+    w0 = stored(selection, "anchor", anchor)
+    all_u = _checks.same_leaves("updates", updates, selection)
+    u = widened(selection, selection.constrained(all_u))
     if grad is None:
-        g = [-jnp.asarray(u_i) for u_i in u]
+        g = [-u_i for u_i in u]
     else:
-        g = selection.constrained(_checks.same_leaves("grad", grad, selection))
-    w0, c_prev = _checks.state_leaves(state, selection)
-    leaves = []
-    for *arrays, geometry in zip(w, w0, u, g, c_prev, selection.kept(), strict=True):
-        dtype = compute_dtype(arrays[0])
-        wide = [jnp.asarray(array, dtype=dtype) for array in arrays]
-        leaves.append(Leaf(*wide, geometry=geometry))
-    return leaves
+        all_g = _checks.same_leaves("grad", grad, selection)
+        g = widened(selection, selection.constrained(all_g))
+    return list(map(Leaf, selection.kept(), w, w0, u, g))
+
+
+def stored(selection: Selection, field: str, tree: Any) -> list[jax.Array]:
+    """The constrained leaves of a tree that the state keeps, if it is theirs."""
+    return widened(selection, _checks.stored_leaves(field, tree, selection))
+
+
+def widened(selection: Selection, values: list[Any]) -> list[jax.Array]:
+    """One value per constrained leaf, in the dtypes of the arithmetic."""
+    params = selection.constrained(selection.leaves)
+    return [
+        jnp.asarray(value, dtype=compute_dtype(param))
+        for value, param in zip(values, params, strict=True)
+    ]
+
+
+def steps_to(
+    selection: Selection, targets: list[jax.Array], updates: optax.Updates
+) -> optax.Updates:
+    """The updates that take constrained params to `targets`, in the params' dtypes."""
+    params = selection.constrained(selection.leaves)
+    steps = [
+        (target - wide).astype(jnp.result_type(param))
+        for target, wide, param in zip(
+            targets, widened(selection, params), params, strict=True
+        )
+    ]
+    return selection.merge(steps, updates)
 
 
 def cast_like(values: list[jax.Array], tree: Any) -> Any:

@@ -50,6 +50,24 @@ def under(prefix: str, name: str) -> bool:
     return prefix in ("", name) or name.startswith(prefix + "/")
 
 
+def prefix_lookup(
+    argument: str, tree: Any, is_leaf: Callable[[Any], bool] | None = None
+) -> Callable[[str], Any]:
+    """Reads `tree`, a prefix of the params, as a function of a leaf's name."""
+    prefixes, values, _ = flatten_with_names(tree, is_leaf)
+
+    def look_up(name: str) -> Any:
+        for prefix, value in zip(prefixes, values, strict=True):
+            if under(prefix, name):
+                return value
+        raise ValueError(
+            f"{argument}: the tree has no entry for the leaf {name!r}; it has entries"
+            f" for {listed(prefixes)}."
+        )
+
+    return look_up
+
+
 def listed(names: Sequence[str], most: int = 40) -> str:
     """The names as they appear in a message, cut when there are very many."""
     shown = ", ".join(repr(name) for name in names[:most]) or "none"

@@ -20,25 +20,36 @@ def measured_over(geometry: Geometry, norm: Norm) -> tuple[int, ...]:
     return geometry.within
 
 
-def row_norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
-    """The norm of each row of `c`, plus `EPS`, with reduced axes kept at size 1.
+def norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
+    """The norm of each row of `c`, with the axes it runs over kept at size 1.
 
     MARS takes the L1 norm of each row; the Frobenius norm is that of the whole layer,
     which then counts as a single row.
     """
     axes = measured_over(geometry, norm)
     if norm == "frobenius":
-        return jnp.sqrt(jnp.sum(jnp.square(c), axis=axes, keepdims=True)) + EPS
-    return jnp.sum(jnp.abs(c), axis=axes, keepdims=True) + EPS
+        return jnp.sqrt(jnp.sum(jnp.square(c), axis=axes, keepdims=True))
+    return jnp.sum(jnp.abs(c), axis=axes, keepdims=True)
+
+
+def row_norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
+    """`norms` as the published code takes them, plus `EPS`: safe to divide by."""
+    return norms(c, geometry, norm) + EPS
 
 
 def largest(n: jax.Array, geometry: Geometry) -> jax.Array:
     """The largest row norm of each layer, in the shape of the leaf's radii."""
-    others = tuple(axis for axis in range(n.ndim) if axis not in geometry.layers)
     # A leaf without any rows has no norms; EPS is below every norm there can be.
-    return jnp.max(n, axis=others, initial=EPS)
+    return jnp.max(n, axis=beside_layers(geometry), initial=EPS)
 
 
-def shrink_factors(gamma: jax.Array, n: jax.Array) -> jax.Array:
-    """By how much each row is scaled to lie within `gamma`; 1 where it does already."""
-    return jnp.clip(gamma.astype(n.dtype) / n, 0.0, 1.0)
+def beside_layers(geometry: Geometry) -> tuple[int, ...]:
+    """All axes but those that count layers."""
+    return tuple(a for a in range(len(geometry.shape)) if a not in geometry.layers)
+
+
+def project(c: jax.Array, w0: jax.Array, gamma: jax.Array, n: jax.Array) -> jax.Array:
+    """W0 + clip(gamma / n, 0, 1) C: every row of C shortened to `gamma` at most."""
+    ratio = gamma.astype(n.dtype) / n
+    # Not jnp.clip, whose derivative is halved where the ratio is 1: it is 0 there.
+    return w0 + jnp.where(ratio < 1.0, ratio, jnp.ones_like(ratio)) * c

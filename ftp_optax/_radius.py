@@ -24,6 +24,7 @@ Hypergradient = Literal["published", "active"]
 
 def radius_gradient(
     leaf: Leaf,
+    c_prev: jax.Array,
     gamma_prev: jax.Array,
     norm: _projection.Norm,
     hypergradient: Hypergradient,
@@ -32,7 +33,7 @@ def radius_gradient(
 
     It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
     """
-    g, c_prev, geometry = leaf.g, leaf.c_prev, leaf.geometry
+    g, geometry = leaf.g, leaf.geometry
     n_prev = _projection.row_norms(c_prev, geometry, norm)
     over = _projection.measured_over(geometry, norm)
     # An elementwise product: contractions to a scalar fail under explicit sharding.
@@ -40,8 +41,7 @@ def radius_gradient(
     if hypergradient == "active":
         bound = gamma_prev.astype(n_prev.dtype) < n_prev
         h_rows = jnp.where(bound, h_rows, jnp.zeros_like(h_rows))
-    rest = tuple(axis for axis in range(g.ndim) if axis not in geometry.layers)
-    return jnp.sum(h_rows, axis=rest)
+    return jnp.sum(h_rows, axis=_projection.beside_layers(geometry))
 
 
 def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:

@@ -44,15 +44,13 @@ class Selection(NamedTuple):
             ],
         )
 
-    def merge(self, values: Sequence[Any], others: Any) -> Any:
-        """`others` with `values`, cast to the params, at the constrained leaves."""
+    def merge(self, values: Sequence[jax.Array], others: Any) -> Any:
+        """The tree `others` with `values` at the constrained leaves."""
         remaining = iter(values)
         leaves, treedef = jax.tree.flatten(others)
-        for i, (param, geometry) in enumerate(
-            zip(self.leaves, self.geometries, strict=True)
-        ):
+        for i, geometry in enumerate(self.geometries):
             if geometry is not None:
-                leaves[i] = next(remaining).astype(jnp.result_type(param))
+                leaves[i] = next(remaining)
         return jax.tree.unflatten(treedef, leaves)
 
 
@@ -123,19 +121,8 @@ def _masked_in(mask: Mask, params: Any, names: list[str]) -> list[bool]:
         return [True] * len(names)
     if isinstance(mask, Callable):
         mask = mask(params)
-    prefixes, values, _ = _paths.flatten_with_names(mask)
-    by_prefix = dict(zip(prefixes, values, strict=True))
-
-    def look_up(name: str) -> bool:
-        for prefix, value in by_prefix.items():
-            if _paths.under(prefix, name):
-                return bool(value)
-        raise ValueError(
-            f"mask: the tree has no entry for the leaf {name!r}; it has entries for"
-            f" {_paths.listed(prefixes)}."
-        )
-
-    return [look_up(name) for name in names]
+    look_up = _paths.prefix_lookup("mask", mask)
+    return [bool(look_up(name)) for name in names]
 
 
 def _as_array_like(leaf: Any) -> Any:
