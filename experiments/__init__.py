@@ -1,0 +1,1 @@
+"""Experiments that show what fast trainable projection buys, on real data."""

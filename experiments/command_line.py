@@ -1,0 +1,127 @@
+"""The options of the quickstart."""
+
+import argparse
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+from experiments.training import METHODS
+
+SMOKE = {
+    "out": pathlib.Path("runs/quickstart-smoke"),
+    "seeds": 2,
+    "learning_rates": [1e-3, 1e-2],
+    "steps": 100,
+    "pretrain_steps": 100,
+}
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 1 on, got {text}"
+        )
+    return value
+
+
+def _real(expected: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and accept(value)):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    convert.__name__ = "number"  # argparse names it when `float` refuses the text
+    return convert
+
+
+_whole.__name__ = "whole number"
+
+
+def parse(argv: Sequence[str] | None, job: str, description: str) -> argparse.Namespace:
+    """Parses and checks the command line of `python -m <job>`; exits on bad input."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {job}",
+        description=description,
+        formatter_class=_Formatter,
+        epilog="""examples:
+  python -m experiments.quickstart
+  python -m experiments.quickstart --smoke
+  python -m experiments.quickstart --methods adamw ftp --kappa 0 --out runs/kappa0
+  python -m experiments.quickstart --learning-rates 1e-3 1e-2 --out runs/two-rates
+
+The same command run again goes on from where it was stopped, also after Ctrl-C.
+It leaves metrics.json, five plots and orbax checkpoints in the output directory.""",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/quickstart"),
+        help="output directory",
+    )
+    parser.add_argument(
+        "--seeds", type=_whole, default=5, help="how many pre-trained models"
+    )
+    parser.add_argument(
+        "--learning-rates",
+        type=_real("a number above 0", lambda x: x > 0),
+        nargs="+",
+        default=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+        metavar="RATE",
+        help="the sweep, the same for every method",
+    )
+    parser.add_argument(
+        "--steps", type=_whole, default=300, help="of fine-tuning, per run"
+    )
+    parser.add_argument(
+        "--pretrain-steps", type=_whole, default=600, help="of pre-training, per seed"
+    )
+    parser.add_argument(
+        "--batch-size", type=_whole, default=64, help="of fine-tuning, in images"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=list(METHODS),
+        default=list(METHODS),
+        help="what to compare",
+    )
+    parser.add_argument(
+        "--kappa",
+        type=_real("a number in [0, 1]", lambda x: 0 <= x <= 1),
+        default=1.0,
+        help="of FTP, in [0, 1]: how strongly gradients may shrink a radius",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=_real("a number from 0 on", lambda x: x >= 0),
+        default=2.0,
+        metavar="SECONDS",
+        help="least time between two checkpoints of a run in progress",
+    )
+    parser.add_argument("--no-plots", action="store_true", help="numbers only")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="remove what an earlier start left in the output directory",
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds' worth, to see that all works; other options still count",
+    )
+    if parser.parse_args(argv).smoke:
+        parser.set_defaults(**SMOKE)
+    args = parser.parse_args(argv)
+    for option in ("learning_rates", "methods"):
+        values = getattr(args, option)
+        if len(set(values)) < len(values):
+            parser.error(f"--{option.replace('_', '-')}: a value is given twice")
+    return args
+
+
+class _Formatter(
+    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
+):
+    pass

@@ -1,0 +1,1 @@
+"""Data sets and the shifts that are applied to them."""

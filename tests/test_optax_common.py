@@ -1,0 +1,102 @@
+"""optax's own tests of a contributed optimizer, run on `with_ftp`.
+
+`optax.contrib._common_test` ships in the wheel. Its class body reads two lists of
+optimizers, so it is run again here with lists of ours.
+"""
+
+import inspect
+import unittest
+
+import optax
+import pytest
+from optax.contrib import _common_test
+
+from ftp_optax import with_ftp
+
+TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
+
+
+def ftp_adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: float = 0.0,
+    kappa: float = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    return with_ftp(optax.adamw(learning_rate, weight_decay=weight_decay), kappa)
+
+
+def ftp_sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    kappa: float = 1.0,
+    initial_radius: float = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    return with_ftp(optax.sgd(learning_rate), kappa, initial_radius=initial_radius)
+
+
+FACTORIES = {"with_ftp": with_ftp, "ftp_adamw": ftp_adamw, "ftp_sgd": ftp_sgd}
+
+
+def alias(name: str, **kwargs: float) -> dict[str, object]:
+    return {
+        "opt_name": name,
+        "opt_kwargs": kwargs,
+        "wrapper_name": None,
+        "wrapper_kwargs": None,
+    }
+
+
+def wrapped(name: str, ftp_kwargs: dict[str, object], **kwargs: float):
+    return {
+        "opt_name": name,
+        "opt_kwargs": kwargs,
+        "wrapper_name": "with_ftp",
+        "wrapper_kwargs": ftp_kwargs,
+    }
+
+
+# With these rates the base optimizers themselves converge on all of optax's targets.
+OPTIMIZERS = (
+    alias("ftp_adamw", learning_rate=1e-2),
+    alias("ftp_sgd", learning_rate=1e-3, kappa=0.5, initial_radius=1.0),
+    wrapped("sgd", {"kappa": 0.0}, learning_rate=1e-4, momentum=0.9, nesterov=True),
+    wrapped("adam", {"hypergradient": "active"}, learning_rate=1e-2),
+    wrapped("lion", {"norm": "frobenius"}, learning_rate=1e-3),
+)
+
+
+def common_tests() -> type[unittest.TestCase]:
+    """`ContribTest` with its class body run anew on `OPTIMIZERS`."""
+    original = _common_test.ContribTest
+    namespace = {
+        **vars(_common_test),
+        "_MAIN_OPTIMIZERS_UNDER_TEST": OPTIMIZERS,
+        "_ALL_OPTIMIZERS_UNDER_TEST": OPTIMIZERS,
+    }
+    lines_before = inspect.getsourcelines(original)[1] - 1
+    source = "\n" * lines_before + inspect.getsource(original)
+    exec(compile(source, _common_test.__file__, "exec"), namespace)
+    return namespace["ContribTest"]
+
+
+@pytest.fixture(autouse=True)
+def _factories_in_contrib(monkeypatch):
+    for name, factory in FACTORIES.items():
+        monkeypatch.setattr(optax.contrib, name, factory, raising=False)
+
+
+class TestOptaxCommon(common_tests()):
+    def skipTest(self, reason):  # noqa: N802 (its name in unittest)
+        self.fail(f"optax would have skipped this test: {reason}")
+
+
+def test_every_common_test_was_generated_for_every_optimizer():
+    ours = [name for name in dir(TestOptaxCommon) if name.startswith("test")]
+    assert len(ours) == TESTS_PER_OPTIMIZER * len(OPTIMIZERS)
+    # optax's own class has the same tests by name, each followed by a number.
+    kinds = {name.rstrip("0123456789") for name in ours}
+    originals = [n for n in dir(_common_test.ContribTest) if n.startswith("test")]
+    assert kinds == {name.rstrip("0123456789") for name in originals}
+
+
+def test_optax_contrib_is_left_as_it_was(monkeypatch):
+    monkeypatch.undo()
+    assert not [name for name in FACTORIES if hasattr(optax.contrib, name)]
