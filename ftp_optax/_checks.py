@@ -29,6 +29,24 @@ def scalar(argument: str, value: Any, low: float, high: float, expected: str) ->
         raise ValueError(f"{argument}: expected {expected}, got {value!r}.")
 
 
+def strength(argument: str, value: Any) -> None:
+    """Refuses what is neither a schedule nor a number >= 0."""
+    if not callable(value):
+        scalar(argument, value, 0.0, float("inf"), "a number >= 0 or a schedule")
+
+
+def not_negative(argument: str, value: Any) -> None:
+    """Refuses what is not a number >= 0, or an array of them; traced ones pass."""
+    if isinstance(value, Tracer):
+        return
+    try:
+        right = bool(np.all(np.asarray(value, dtype=float) >= 0))
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(f"{argument}: expected numbers >= 0, got {value!r}.")
+
+
 def choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
     if value not in allowed:
         raise ValueError(f"{argument}: expected one of {allowed}, got {value!r}.")
@@ -109,10 +127,10 @@ def stored_leaves(field: str, tree: Any, selection: Selection) -> list[Any]:
 
 def stored_vector(field: str, vector: Any, selection: Selection) -> None:
     """Refuses a vector in the state unless it has a value per leaf, or layer."""
-    size = sum(geometry.num_radii for geometry in selection.kept())
-    if jnp.shape(vector) != (size,):
+    expected = (selection.num_radii,)
+    if jnp.shape(vector) != expected:
         raise ValueError(
-            f"state: it has {field} of shape {jnp.shape(vector)}, expected {(size,)}"
+            f"state: it has {field} of shape {jnp.shape(vector)}, expected {expected}"
             " for these params and axes."
         )
 

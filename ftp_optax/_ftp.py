@@ -163,8 +163,7 @@ def ftp(
         if params is None:
             raise ValueError(_checks.NO_PARAMS)
         chosen = _selection.select(params, axes, exclude, mask)
-        num_radii = sum(geometry.num_radii for geometry in chosen.kept())
-        radii = jnp.full((num_radii,), initial_radius, dtype=jnp.float32)
+        radii = jnp.full((chosen.num_radii,), initial_radius, dtype=jnp.float32)
         w0 = _anchor.anchor_leaves(anchor, chosen, anchor_dtype)
         c = _anchor.zero_displacements(chosen, displacement_dtype)
         return FTPState(

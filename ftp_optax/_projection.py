@@ -43,6 +43,11 @@ def largest(n: jax.Array, geometry: Geometry) -> jax.Array:
     return jnp.max(n, axis=beside_layers(geometry), initial=EPS)
 
 
+def smallest(n: jax.Array, geometry: Geometry) -> jax.Array:
+    """The smallest row norm of each layer, in the shape of the leaf's radii."""
+    return jnp.min(n, axis=beside_layers(geometry), initial=jnp.inf)
+
+
 def beside_layers(geometry: Geometry) -> tuple[int, ...]:
     """All axes but those that count layers."""
     return tuple(a for a in range(len(geometry.shape)) if a not in geometry.layers)

@@ -33,6 +33,11 @@ class Selection(NamedTuple):
         """The geometries of the constrained leaves, in tree order."""
         return [geometry for geometry in self.geometries if geometry is not None]
 
+    @property
+    def num_radii(self) -> int:
+        """One for each constrained leaf, or layer of a stacked one."""
+        return sum(geometry.num_radii for geometry in self.kept())
+
     def tree(self, values: Sequence[Any]) -> Any:
         """The params' tree of `values`, with `MaskedNode` for leaves left alone."""
         remaining = iter(values)
@@ -51,6 +56,20 @@ class Selection(NamedTuple):
         for i, geometry in enumerate(self.geometries):
             if geometry is not None:
                 leaves[i] = next(remaining)
+        return jax.tree.unflatten(treedef, leaves)
+
+    def merge_like(self, values: Sequence[jax.Array], others: Any) -> Any:
+        """`merge`, with each value in the dtype of the leaf that it replaces."""
+        replaced = self.constrained(jax.tree.leaves(others))
+        pairs = zip(values, replaced, strict=True)
+        return self.merge([v.astype(jnp.result_type(x)) for v, x in pairs], others)
+
+    def map_others(self, f: Callable[[Any, Any], Any], others: Any) -> Any:
+        """The tree `others` with `f(leaf, param)` where the leaf is left alone."""
+        leaves, treedef = jax.tree.flatten(others)
+        for i, geometry in enumerate(self.geometries):
+            if geometry is None:
+                leaves[i] = f(leaves[i], self.leaves[i])
         return jax.tree.unflatten(treedef, leaves)
 
 

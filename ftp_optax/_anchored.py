@@ -1,0 +1,106 @@
+"""What the relatives of FTP share: a state that is an anchor and a count."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import _anchor, _axes, _checks, _leaves, _selection
+from ftp_optax._leaves import Leaf
+
+
+class AnchorState(NamedTuple):
+    """State of the methods that keep an anchor and learn nothing beside it.
+
+    Attributes:
+      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
+        that are left alone. Copies that can be donated.
+      step: shape (), int32: the number of updates so far, for schedules.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from ftp_optax import l2_sp
+      >>> state = l2_sp(0.1).init({"w": jnp.ones(2)})
+      >>> print(state.anchor["w"], state.step)
+      [1. 1.] 0
+    """
+
+    anchor: optax.Params
+    step: jax.Array
+
+
+class Scope(NamedTuple):
+    """Which leaves a method constrains, how it sees them, and to what it ties them."""
+
+    axes: _axes.Axes = None
+    exclude: _selection.Exclude = None
+    mask: _selection.Mask = None
+    anchor: _anchor.Anchor = None
+    anchor_dtype: Any = None
+
+    def check(self) -> None:
+        _selection.check_exclude(self.exclude)
+        _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
+
+    def select(self, params: optax.Params | None) -> _selection.Selection:
+        if params is None:
+            raise ValueError(_checks.NO_PARAMS)
+        return _selection.select(params, self.axes, self.exclude, self.mask)
+
+    def anchor_tree(self, selection: _selection.Selection) -> optax.Params:
+        leaves = _anchor.anchor_leaves(self.anchor, selection, self.anchor_dtype)
+        return selection.tree(leaves)
+
+
+Value = jax.typing.ArrayLike | Callable[[Any], Any]
+
+
+def value_at(value: Any, count: jax.Array) -> Any:
+    """A hyper-parameter, or what its schedule gives for this count."""
+    return value(count) if callable(value) else value
+
+
+def transformation(
+    scope: Scope,
+    step: Callable[[list[Leaf], jax.Array], list[jax.Array]],
+    choose_gradient: Callable[[Any], Any] | None = None,
+    decay: Callable[..., Any] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation with an `AnchorState`, made of what it does to its leaves.
+
+    Args:
+      scope: which leaves, and their anchor.
+      step: from the constrained leaves and the count to their new updates.
+      choose_gradient: for a link behind an optimizer, what it uses of `grad`.
+      decay: from update, param and `count` of a leaf that is left alone to its update.
+    """
+    scope.check()
+
+    def init_fn(params: optax.Params) -> AnchorState:
+        selection = scope.select(params)
+        return AnchorState(scope.anchor_tree(selection), jnp.zeros([], jnp.int32))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,  # AnchorState; to optax's types every state is a tree of arrays
+        params: optax.Params | None = None,
+        *,
+        grad: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, AnchorState]:
+        del extra_args
+        selection = scope.select(params)
+        _checks.state_type(state, AnchorState)
+        grad = choose_gradient(grad) if choose_gradient else None
+        leaves = _leaves.gather(selection, updates, state.anchor, grad)
+        updates = selection.merge_like(step(leaves, state.step), updates)
+        if decay is not None:
+            step_decay = functools.partial(decay, count=state.step)
+            updates = selection.map_others(step_decay, updates)
+        next_step = jnp.asarray(optax.safe_increment(state.step))
+        return updates, AnchorState(state.anchor, next_step)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

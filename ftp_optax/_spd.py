@@ -1,0 +1,158 @@
+"""Selective Projection Decay (SPD).
+
+Tian, Huang, Kira, *Rethinking Weight Decay for Robust Fine-Tuning of Foundation
+Models*, NeurIPS 2024, https://arxiv.org/abs/2411.01713.
+"""
+
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import _anchor, _anchored, _checks, _gradient, _projection, _selection
+from ftp_optax._axes import Axes
+from ftp_optax._leaves import Leaf
+
+
+def spd(
+    strength: optax.ScalarOrSchedule,
+    *,
+    norm: _projection.Norm = "frobenius",
+    gradient: _gradient.Source = None,
+    axes: Axes = None,
+    exclude: _selection.Exclude = None,
+    mask: _selection.Mask = None,
+    anchor: _anchor.Anchor = None,
+    anchor_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Decays toward the pre-trained weights, only where the gradient agrees.
+
+    The last link of a chain; `with_spd` is the recommended form, for the reason that
+    `with_ftp` is. For a leaf (layer) with raw gradient :math:`g` and incoming step
+    :math:`u`, with :math:`D = W - W_0` and :math:`C = D + u`,
+
+    .. math::
+
+        r = \mathrm{clip}\bigl((\|C\| - \|D\|) / \|C\|,\, 0,\, 1\bigr), \qquad
+        u \leftarrow u - \lambda\, r\, C \quad \text{where } \langle g, D \rangle > 0
+
+    A positive product says that gradient descent itself would come back: the step
+    moves on against it (by momentum, say), and is decayed. With :math:`\lambda = 1` the
+    leaf returns to the distance it had. Nothing is done where :math:`C = 0`.
+
+    Args:
+      strength: :math:`\lambda \ge 0`, a number or a schedule; not scaled by the
+        learning rate.
+      norm: "frobenius", the published L2 norm of the whole leaf; or "mars", its largest
+        L1 row norm.
+      gradient: `None` uses `grad`, and warns when it has to do without; "updates"
+        always uses the reversed updates, silently.
+      axes: the meaning of each leaf's axes, as in `ftp`.
+      exclude: one regular expression or several, as in `ftp`.
+      mask: pytree of bool or a callable that makes one, as in `ftp`.
+      anchor: `None`, a pytree or a number, as in `ftp`; 0.0 for adapters.
+      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with state `AnchorState`.
+
+    Raises:
+      TypeError, ValueError: arguments, params, gradients or a state that do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import spd
+      >>> tx = spd(1.0)
+      >>> pretrained, params = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+      >>> step, grad = {"w": jnp.ones(2)}, {"w": jnp.ones(2)}
+      >>> updates, _ = tx.update(step, tx.init(pretrained), params, grad=grad)
+      >>> print(updates["w"])  # back to the distance it had
+      [0. 0.]
+
+    References:
+      Tian et al., `Rethinking Weight Decay for Robust Fine-Tuning of Foundation Models
+      <https://arxiv.org/abs/2411.01713>`_, NeurIPS 2024
+    """
+    _checks.strength("strength", strength)
+    _checks.choice("norm", norm, get_args(_projection.Norm))
+    _checks.choice("gradient", gradient, (None, "updates"))
+
+    def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
+        weight = jnp.asarray(_anchored.value_at(strength, count))
+        new = []
+        for x in leaves:
+            d = x.w - x.w0
+            c = d + x.u
+            others = _projection.beside_layers(x.geometry)
+            size_c, size_d = (
+                jnp.max(
+                    _projection.norms(y, x.geometry, norm),
+                    axis=others,
+                    keepdims=True,
+                    initial=0.0,
+                )
+                for y in (c, d)
+            )
+            safe = jnp.where(size_c > 0, size_c, jnp.ones_like(size_c))
+            r = jnp.clip((size_c - size_d) / safe, 0.0, 1.0)
+            returns = jnp.sum(x.g * d, axis=others, keepdims=True) > 0
+            r = jnp.where(returns, weight.astype(c.dtype) * r, jnp.zeros_like(r))
+            new.append(x.u - r * c)
+        return new
+
+    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    return _anchored.transformation(scope, step, _gradient.chooser("spd", gradient))
+
+
+def with_spd(
+    optimizer: optax.GradientTransformation,
+    strength: optax.ScalarOrSchedule,
+    *,
+    norm: _projection.Norm = "frobenius",
+    gradient: _gradient.Source = None,
+    axes: Axes = None,
+    exclude: _selection.Exclude = None,
+    mask: _selection.Mask = None,
+    anchor: _anchor.Anchor = None,
+    anchor_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Any optimizer with selective projection decay.
+
+    `chain(optimizer, spd(...))` that hands the gradients it receives on as `grad`.
+
+    Args:
+      optimizer: what makes the step; its own weight decay is best left at 0.
+      strength: the decay, see `spd`. This and all that follow are its arguments.
+
+    Returns:
+      A `GradientTransformationExtraArgs`; its state is the pair of the optimizer's
+      state and the `AnchorState`.
+
+    Raises:
+      TypeError, ValueError: as `spd` does.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import with_spd
+      >>> params = {"w": jnp.ones(2)}
+      >>> tx = with_spd(optax.adam(1e-3), 1.0)
+      >>> updates, state = tx.update({"w": jnp.ones(2)}, tx.init(params), params)
+      >>> print(f"{updates['w'][0]:.4f}")  # at the anchor there is nothing to decay
+      -0.0010
+
+    References:
+      Tian et al., `Rethinking Weight Decay for Robust Fine-Tuning of Foundation Models
+      <https://arxiv.org/abs/2411.01713>`_, NeurIPS 2024
+    """
+    link = spd(
+        strength,
+        norm=norm,
+        gradient=gradient,
+        axes=axes,
+        exclude=exclude,
+        mask=mask,
+        anchor=anchor,
+        anchor_dtype=anchor_dtype,
+    )
+    return _gradient.hand_on(optimizer, link)

@@ -1,0 +1,209 @@
+"""Trainable Projected Gradient Method (TPGM): radii from held-out batches.
+
+Tian, Dai, Ma, He, Liu, Kira, *Trainable Projected Gradient Method for Robust
+Fine-Tuning*, CVPR 2023, https://arxiv.org/abs/2303.10720.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import (
+    _anchor,
+    _anchored,
+    _checks,
+    _leaves,
+    _projection,
+    _radius,
+    _selection,
+)
+from ftp_optax._axes import Axes
+
+
+class TPGMState(NamedTuple):
+    """State of `tpgm`.
+
+    Attributes:
+      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
+        that are left alone.
+      radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
+        of a stacked leaf, in tree order. 0 until the first update sets it.
+      radius_state: state of the optimizer that trains `radii`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from ftp_optax import tpgm
+      >>> print(tpgm().init({"w": jnp.ones(2)}).radii)
+      [0.]
+    """
+
+    anchor: optax.Params
+    radii: jax.Array
+    radius_state: optax.OptState
+
+
+class TPGM(NamedTuple):
+    """The functions that `tpgm` returns; they close over its arguments alone.
+
+    Attributes:
+      init: `init(pretrained) -> TPGMState`.
+      update: `update(state, params, value_fn) -> TPGMState`, one step of the radii.
+        `value_fn(projected_params)` is the loss on held-out data.
+      project: `project(params, state) -> params`, within the radii.
+      fit: `fit(state, params, value_fn, batches) -> TPGMState`, one `update` for each
+        batch along the leading axis of `batches`, compiled as a loop;
+        `value_fn(projected_params, batch)`.
+    """
+
+    init: Callable[[optax.Params], TPGMState]
+    update: Callable[[TPGMState, optax.Params, Callable[[Any], jax.Array]], TPGMState]
+    project: Callable[[optax.Params, TPGMState], optax.Params]
+    fit: Callable[
+        [TPGMState, optax.Params, Callable[[Any, Any], jax.Array], Any], TPGMState
+    ]
+
+
+def tpgm(
+    *,
+    radius_optimizer: optax.GradientTransformation | None = None,
+    norm: _projection.Norm = "mars",
+    axes: Axes = None,
+    exclude: _selection.Exclude = None,
+    mask: _selection.Mask = None,
+    anchor: _anchor.Anchor = None,
+    anchor_dtype: Any = None,
+) -> TPGM:
+    r"""Projection radii trained on held-out data: the forerunner of FTP.
+
+    The projection is FTP's; the radii follow the gradient of a second loss, which costs
+    a forward and a backward pass through the projected model at every step:
+
+    .. math::
+
+        W(\gamma)_r &= W_{0,r} + \min(\gamma / n_r, 1)\, (W_r - W_{0,r}), \qquad
+            n_r = \|W_r - W_{0,r}\|_1 + 10^{-8} \\
+        \gamma &\leftarrow \mathrm{clip}\bigl(\gamma, 10^{-8}, \max_r n_r\bigr)
+            + \mathrm{opt}\bigl(\mathrm{d}L_{val}(W(\gamma)) / \mathrm{d}\gamma\bigr)
+
+    :math:`\gamma` starts at half the smallest row norm of the first update. Use it in
+    training, after each step of the optimizer::
+
+        state = method.update(state, params, lambda p: loss(p, held_out_batch))
+        params = method.project(params, state)
+
+    or once, after training: `fit` over some hundred batches, then `project`. It is no
+    gradient transformation, since it needs the loss as a function; anchor and radii
+    resume with the state. Batch statistics, dropout and the like are up to `value_fn`:
+    the published code evaluates in inference mode.
+
+    Args:
+      radius_optimizer: optax transformation that trains the (R,) vector of radii.
+        `None` is `optax.adam(1e-2)`.
+      norm: "mars", the L1 norm of each row; or "frobenius", the L2 norm of the whole
+        leaf (layer), which then counts as one row.
+      axes: the meaning of each leaf's axes, as in `ftp`.
+      exclude: one regular expression or several, as in `ftp`.
+      mask: pytree of bool or a callable that makes one, as in `ftp`.
+      anchor: `None`, a pytree or a number, as in `ftp`.
+      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+
+    Returns:
+      A `TPGM` of pure functions.
+
+    Raises:
+      TypeError, ValueError: arguments, params or a state that do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from ftp_optax import tpgm
+      >>> pretrained, params = {"w": jnp.zeros(4)}, {"w": jnp.ones(4)}
+      >>> method = tpgm()
+      >>> state = method.init(pretrained)
+      >>> held_out = lambda p: jnp.sum((p["w"] - 0.3) ** 2)
+      >>> state = method.update(state, params, held_out)
+      >>> print(f"{method.project(params, state)['w'][0]:.4f}")
+      0.4975
+
+    References:
+      Tian et al., `Trainable Projected Gradient Method for Robust Fine-Tuning
+      <https://arxiv.org/abs/2303.10720>`_, CVPR 2023
+    """
+    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope.check()
+    _checks.choice("norm", norm, get_args(_projection.Norm))
+    if radius_optimizer is None:
+        radius_optimizer = optax.adam(1e-2)
+    _checks.transformation("radius_optimizer", radius_optimizer)
+
+    def init(pretrained: optax.Params) -> TPGMState:
+        chosen = scope.select(pretrained)
+        radii = jnp.zeros((chosen.num_radii,), jnp.float32)
+        return TPGMState(scope.anchor_tree(chosen), radii, radius_optimizer.init(radii))
+
+    def displaced(state: TPGMState, params: optax.Params) -> _Displaced:
+        chosen = scope.select(params)
+        _checks.state_type(state, TPGMState)
+        w0 = _leaves.stored(chosen, "anchor", state.anchor)
+        _checks.stored_vector("radii", state.radii, chosen)
+        w = _leaves.widened(chosen, chosen.constrained(chosen.leaves))
+        c = [w_i - w0_i for w_i, w0_i in zip(w, w0, strict=True)]
+        norms = functools.partial(_projection.norms, norm=norm)
+        return _Displaced(chosen, w0, c, list(map(norms, c, chosen.kept())))
+
+    def update(
+        state: TPGMState, params: optax.Params, value_fn: Callable[[Any], jax.Array]
+    ) -> TPGMState:
+        at = displaced(state, params)
+        radii = _bounded(state.radii, at)
+        h = jax.grad(lambda gamma: value_fn(_within(gamma, at, params)))(radii)
+        step, radius_state = radius_optimizer.update(h, state.radius_state, radii)
+        radii = jnp.asarray(optax.apply_updates(radii, step))
+        # A radius that Adam took below 0 is kept above it: 0 means not yet set.
+        radii = jnp.maximum(radii, _projection.EPS)
+        return TPGMState(state.anchor, radii, radius_state)
+
+    def project(params: optax.Params, state: TPGMState) -> optax.Params:
+        at = displaced(state, params)
+        return _within(_bounded(state.radii, at), at, params)
+
+    def fit(
+        state: TPGMState,
+        params: optax.Params,
+        value_fn: Callable[[Any, Any], jax.Array],
+        batches: Any,
+    ) -> TPGMState:
+        def body(state: TPGMState, batch: Any) -> tuple[TPGMState, None]:
+            return update(state, params, lambda p: value_fn(p, batch)), None
+
+        return jax.lax.scan(body, state, batches)[0]
+
+    return TPGM(init, update, project, fit)
+
+
+class _Displaced(NamedTuple):
+    """How the constrained leaves lie to their anchor, as lists in tree order."""
+
+    chosen: _selection.Selection
+    w0: list[jax.Array]
+    c: list[jax.Array]
+    norms: list[jax.Array]
+
+
+def _bounded(radii: jax.Array, at: _Displaced) -> jax.Array:
+    """The radii within [1e-8, largest row]; those not yet set, at their start."""
+    geometries = at.chosen.kept()
+    n_max = _radius.join(list(map(_projection.largest, at.norms, geometries)))
+    n_min = _radius.join(list(map(_projection.smallest, at.norms, geometries)))
+    return jnp.clip(jnp.where(radii > 0, radii, n_min / 2), _projection.EPS, n_max)
+
+
+def _within(radii: jax.Array, at: _Displaced, params: optax.Params) -> optax.Params:
+    """The params, projected onto the radii."""
+    gamma = _radius.split(radii, at.chosen.kept())
+    n = [size + _projection.EPS for size in at.norms]
+    projected = list(map(_projection.project, at.c, at.w0, gamma, n))
+    return at.chosen.merge_like(projected, params)
