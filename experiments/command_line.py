@@ -124,4 +124,7 @@ It leaves metrics.json, five plots and orbax checkpoints in the output directory
 class _Formatter(
     argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
 ):
-    pass
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action.default, list):  # as it would be typed
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        return super()._get_help_string(action)

@@ -9,6 +9,7 @@ each method's rate is the one with the best mean accuracy on clean validation im
 pre-training, and nine corruptions that no model has ever been trained on.
 """
 
+import argparse
 import dataclasses
 import importlib.metadata
 import sys
@@ -35,6 +36,7 @@ from experiments.run_directory import (
 from experiments.training import Recipe, batch_order, drifts
 
 JOB = "experiments.quickstart"
+INTERRUPTED = 130  # exit status of what a shell's Ctrl-C ends
 PRETRAIN = "pretrain"
 PRETRAIN_RATE = 2e-3
 PRETRAIN_BATCH = 128
@@ -73,6 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit status: 0, 2 if the output directory is refused, 130 after Ctrl-C.
     """
     args = command_line.parse(argv, JOB, str(__doc__))
+    try:
+        return run(args)
+    except KeyboardInterrupt:  # before the training, or in the report
+        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains what is missing and reports all there is; returns the exit status."""
     started = time.monotonic()
     settings = Settings(
         args.seeds,
@@ -95,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         train_all(settings, data, out, SaveTimer(args.save_every), console)
     except KeyboardInterrupt:
-        status = 130
+        status = INTERRUPTED
         console.print("Interrupted. The same command goes on from here.")
     presentation.present(
         out,
