@@ -14,6 +14,7 @@ import optax
 
 from ftp_optax import (
     _anchor,
+    _anchored,
     _checks,
     _gradient,
     _leaves,
@@ -150,9 +151,9 @@ def ftp(
     _checks.choice("norm", norm, get_args(_projection.Norm))
     _checks.choice("hypergradient", hypergradient, get_args(_radius.Hypergradient))
     _checks.choice("gradient", gradient, (None, "updates"))
-    _checks.floating_dtype("anchor_dtype", anchor_dtype)
     _checks.floating_dtype("displacement_dtype", displacement_dtype)
-    _selection.check_exclude(exclude)
+    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope.check()
     if radius_optimizer is None:
         radius_optimizer = optax.adam(1e-2)
     _checks.transformation("radius_optimizer", radius_optimizer)
@@ -160,14 +161,11 @@ def ftp(
     choose_gradient = _gradient.chooser("ftp", gradient)
 
     def init_fn(params: optax.Params) -> FTPState:
-        if params is None:
-            raise ValueError(_checks.NO_PARAMS)
-        chosen = _selection.select(params, axes, exclude, mask)
+        chosen = scope.select(params)
         radii = jnp.full((chosen.num_radii,), initial_radius, dtype=jnp.float32)
-        w0 = _anchor.anchor_leaves(anchor, chosen, anchor_dtype)
         c = _anchor.zero_displacements(chosen, displacement_dtype)
         return FTPState(
-            anchor=chosen.tree(w0),
+            anchor=scope.anchor_tree(chosen),
             radii=radii,
             radius_state=radius_optimizer.init(radii),
             displacement=chosen.tree(c),
@@ -181,9 +179,7 @@ def ftp(
         grad: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, FTPState]:
-        if params is None:
-            raise ValueError(_checks.NO_PARAMS)
-        chosen = _selection.select(params, axes, exclude, mask)
+        chosen = scope.select(params)
         _checks.state_type(state, FTPState)
         grad = choose_gradient(grad)
         leaves = _leaves.gather(chosen, updates, state.anchor, grad)

@@ -1,6 +1,5 @@
 """Reading the radii by name, and taking a new anchor, in any optimizer state."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ftp_optax import _axes, _checks, _leaves, _paths, _projection, _radius
+from ftp_optax._anchored import AnchorState
 from ftp_optax._ftp import FTPState
 
 
@@ -61,7 +61,7 @@ def radii(
       dense/kernel 1e-08
     """
     found = {}
-    for ftp_state in _find(state):
+    for ftp_state in _find(state, FTPState):
         geometries, gammas = _radii_of(ftp_state, params, axes)
         for geometry, gamma in zip(geometries, gammas, strict=True):
             found[geometry.name] = gamma.reshape(geometry.layer_shape)
@@ -103,9 +103,9 @@ def summary(
       0.0074 0.0074 100%
     """
     found = {}
-    for ftp_state in _find(state):
+    for ftp_state in _find(state, FTPState):
         geometries, gammas = _radii_of(ftp_state, params, axes)
-        current = _by_name(params)
+        current = _belonging(ftp_state.anchor, params)
         anchors = jax.tree.leaves(ftp_state.anchor)
         displacements = jax.tree.leaves(ftp_state.displacement)
         for geometry, gamma, w0, c in zip(
@@ -134,13 +134,14 @@ def reset_anchor(
     radius_optimizer: optax.GradientTransformation | None = None,
     initial_radius: jax.typing.ArrayLike = 1e-8,
 ) -> optax.OptState:
-    """Starts FTP anew from `params`, and leaves the rest of the state as it is.
+    """Takes `params` for the new anchor, and leaves the base optimizer as it is.
 
-    For the next task of a sequence, and for weights that were loaded after `init`. The
-    radii and the state of their optimizer become what `init` makes of `params`.
+    For the next task of a sequence, and for weights that were loaded after `init`.
+    FTP's radii and the state of their optimizer become what `init` makes of `params`;
+    of an `AnchorState` only the anchor changes. For `digrap` and `tpgm` call `init`.
 
     Args:
-      state: see `radii`.
+      state: any optimizer state that holds an `FTPState` or an `AnchorState`.
       params: the new anchor, copied; same tree and shapes as before.
       axes: as given to `ftp`; needed only if it names stacked layers.
       radius_optimizer: as given to `ftp`.
@@ -167,63 +168,81 @@ def reset_anchor(
         radius_optimizer = optax.adam(1e-2)
     _checks.transformation("radius_optimizer", radius_optimizer)
     _checks.scalar("initial_radius", initial_radius, 0.0, jnp.inf, "a number >= 0")
-    _find(state)
+    _find(state, FTPState, AnchorState)
 
-    def reset(ftp_state: FTPState) -> FTPState:
-        geometries, _ = _radii_of(ftp_state, params, axes)
-        current = _by_name(params)
-        anchors, treedef = jax.tree.flatten(ftp_state.anchor)
-        copies = [
-            jnp.array(current[geometry.name], dtype=w0.dtype)
-            for geometry, w0 in zip(geometries, anchors, strict=True)
-        ]
-        old = _vector(ftp_state)
-        fresh = radius_optimizer.init(jnp.full_like(old, initial_radius))
-        old_leaves, radius_treedef = jax.tree.flatten(ftp_state.radius_state)
-        new_leaves = jax.tree.leaves(fresh)
-        if list(map(jnp.shape, new_leaves)) != list(map(jnp.shape, old_leaves)):
-            raise ValueError(
-                "radius_optimizer: its state does not have the shapes of the one in"
-                " `state`. Expected the transformation that was given to ftp."
+    def reset(node: Any) -> Any:
+        if isinstance(node, FTPState):
+            _radii_of(node, params, axes)  # refuses other axes
+            return node._replace(
+                anchor=_new_anchor(node.anchor, params),
+                **_new_radii(node, radius_optimizer, initial_radius),
+                displacement=jax.tree.map(jnp.zeros_like, node.displacement),
             )
-        return FTPState(
-            anchor=jax.tree.unflatten(treedef, copies),
-            radii=jax.tree.map(
-                lambda old: jnp.full_like(old, initial_radius), ftp_state.radii
-            ),
-            radius_state=jax.tree.unflatten(radius_treedef, new_leaves),
-            displacement=jax.tree.map(jnp.zeros_like, ftp_state.displacement),
-        )
+        if isinstance(node, AnchorState):
+            return node._replace(anchor=_new_anchor(node.anchor, params))
+        return node
 
-    return _map_ftp_states(reset, state)
-
-
-def _is_ftp_state(node: Any) -> bool:
-    return isinstance(node, FTPState)
-
-
-def _map_ftp_states(f: Callable[[FTPState], FTPState], state: Any) -> Any:
     return jax.tree.map(
-        lambda node: f(node) if _is_ftp_state(node) else node,
-        state,
-        is_leaf=_is_ftp_state,
+        reset, state, is_leaf=lambda node: isinstance(node, FTPState | AnchorState)
     )
 
 
-def _find(state: optax.OptState) -> list[FTPState]:
-    nodes = jax.tree.leaves(state, is_leaf=_is_ftp_state)
-    found = [node for node in nodes if _is_ftp_state(node)]
-    if not found:
+def _new_anchor(anchor: Any, params: optax.Params) -> Any:
+    """Copies of the params in the places, and the dtypes, of the anchor's leaves."""
+    current = _belonging(anchor, params)
+    names, leaves, treedef = _paths.flatten_with_names(anchor)
+    copies = [
+        jnp.array(current[name], dtype=leaf.dtype)
+        for name, leaf in zip(names, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, copies)
+
+
+def _new_radii(
+    state: FTPState,
+    radius_optimizer: optax.GradientTransformation,
+    initial_radius: jax.typing.ArrayLike,
+) -> dict[str, Any]:
+    """The fields `radii` and `radius_state` as `init` makes them."""
+    vector = jnp.full_like(_vector(state), initial_radius)
+    old, treedef = jax.tree.flatten(state.radius_state)
+    new = jax.tree.leaves(radius_optimizer.init(vector))
+    if list(map(jnp.shape, new)) != list(map(jnp.shape, old)):
         raise ValueError(
-            "state: it holds no FTPState; expected the state of an optimizer built with"
-            f" ftp() or with_ftp(), got {type(state)!r}."
+            "radius_optimizer: its state does not have the shapes of the one in"
+            " `state`. Expected the transformation that was given to ftp."
+        )
+    return {
+        "radii": jax.tree.map(lambda _: vector, state.radii),
+        "radius_state": jax.tree.unflatten(treedef, new),
+    }
+
+
+def _find(state: optax.OptState, *types: type) -> list[Any]:
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, types))
+    found = [node for node in nodes if isinstance(node, types)]
+    if not found:
+        expected = " or ".join(kind.__name__ for kind in types)
+        raise ValueError(
+            f"state: it holds no {expected}; expected the state of an optimizer built"
+            f" with this library, got {type(state)!r}."
         )
     return found
 
 
-def _by_name(params: optax.Params) -> dict[str, Any]:
+def _belonging(anchor: Any, params: optax.Params) -> dict[str, Any]:
+    """The params by name, refused unless every leaf of the anchor is among them."""
     names, leaves, _ = _paths.flatten_with_names(params)
-    return dict(zip(names, leaves, strict=True))
+    current = dict(zip(names, leaves, strict=True))
+    anchor_names, anchors, _ = _paths.flatten_with_names(anchor)
+    for name, leaf in zip(anchor_names, anchors, strict=True):
+        if name not in current or jnp.shape(current[name]) != jnp.shape(leaf):
+            raise ValueError(
+                f"params: the state has an anchor {name!r} of shape"
+                f" {jnp.shape(leaf)}, which the params lack; their leaves are"
+                f" {_paths.listed(names)}."
+            )
+    return current
 
 
 def _vector(state: FTPState) -> jax.Array:
@@ -235,15 +254,8 @@ def _vector(state: FTPState) -> jax.Array:
 def _radii_of(
     state: FTPState, params: optax.Params, axes: _axes.Axes
 ) -> tuple[list[_axes.Geometry], list[jax.Array]]:
+    _belonging(state.anchor, params)
     names, anchors, _ = _paths.flatten_with_names(state.anchor)
-    current = _by_name(params)
-    for name, anchor in zip(names, anchors, strict=True):
-        if name not in current or jnp.shape(current[name]) != jnp.shape(anchor):
-            raise ValueError(
-                f"params: the state has an anchor {name!r} of shape"
-                f" {jnp.shape(anchor)}, which the params lack; their leaves are"
-                f" {_paths.listed(list(current))}."
-            )
     geometries = [g for g in _axes.resolve(axes, names, anchors) if g is not None]
     vector = _vector(state)
     expected = sum(geometry.num_radii for geometry in geometries)
