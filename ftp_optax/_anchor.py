@@ -1,16 +1,40 @@
 """The anchor: copies of the pre-trained weights, and the dtype they are kept in."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 
-from ftp_optax import _leaves, _paths
+from ftp_optax import _axes, _checks, _leaves, _paths, _selection
 from ftp_optax._selection import Selection
 
 Anchor = Any  # None | a number | a pytree like the params
+
+
+class Scope(NamedTuple):
+    """Which leaves a method constrains, how it sees them, and to what it ties them."""
+
+    axes: _axes.Axes = None
+    exclude: _selection.Exclude = None
+    mask: _selection.Mask = None
+    anchor: Anchor = None
+    anchor_dtype: Any = None
+
+    def check(self) -> None:
+        _selection.check_exclude(self.exclude)
+        _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
+
+    def select(self, params: optax.Params | None) -> Selection:
+        if params is None:
+            raise ValueError(_checks.NO_PARAMS)
+        return _selection.select(params, self.axes, self.exclude, self.mask)
+
+    def anchor_tree(self, selection: Selection) -> optax.Params:
+        leaves = anchor_leaves(self.anchor, selection, self.anchor_dtype)
+        return selection.tree(leaves)
 
 
 def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.Array]:

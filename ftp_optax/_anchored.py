@@ -1,4 +1,4 @@
-"""What the relatives of FTP share: a state that is an anchor and a count."""
+"""Methods that keep an anchor and learn nothing beside it: their state, their frame."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _axes, _checks, _leaves, _selection
+from ftp_optax import _anchor, _checks, _leaves
 from ftp_optax._leaves import Leaf
 
 
@@ -32,39 +32,13 @@ class AnchorState(NamedTuple):
     step: jax.Array
 
 
-class Scope(NamedTuple):
-    """Which leaves a method constrains, how it sees them, and to what it ties them."""
-
-    axes: _axes.Axes = None
-    exclude: _selection.Exclude = None
-    mask: _selection.Mask = None
-    anchor: _anchor.Anchor = None
-    anchor_dtype: Any = None
-
-    def check(self) -> None:
-        _selection.check_exclude(self.exclude)
-        _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
-
-    def select(self, params: optax.Params | None) -> _selection.Selection:
-        if params is None:
-            raise ValueError(_checks.NO_PARAMS)
-        return _selection.select(params, self.axes, self.exclude, self.mask)
-
-    def anchor_tree(self, selection: _selection.Selection) -> optax.Params:
-        leaves = _anchor.anchor_leaves(self.anchor, selection, self.anchor_dtype)
-        return selection.tree(leaves)
-
-
-Value = jax.typing.ArrayLike | Callable[[Any], Any]
-
-
 def value_at(value: Any, count: jax.Array) -> Any:
     """A hyper-parameter, or what its schedule gives for this count."""
     return value(count) if callable(value) else value
 
 
 def transformation(
-    scope: Scope,
+    scope: _anchor.Scope,
     step: Callable[[list[Leaf], jax.Array], list[jax.Array]],
     choose_gradient: Callable[[Any], Any] | None = None,
     decay: Callable[..., Any] | None = None,

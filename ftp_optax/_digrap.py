@@ -12,7 +12,6 @@ import optax
 
 from ftp_optax import (
     _anchor,
-    _anchored,
     _checks,
     _leaves,
     _projection,
@@ -112,7 +111,7 @@ def digrap(
       Huang et al., `Directional Gradient Projection for Robust Fine-Tuning of
       Foundation Models <https://arxiv.org/abs/2502.15895>`_, ICLR 2025
     """
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     scope.check()
     _checks.scalar("initial_omega", initial_omega, 0.0, 1.0, "a number in [0, 1]")
     if omega_optimizer is None:

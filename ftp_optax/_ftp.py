@@ -14,7 +14,6 @@ import optax
 
 from ftp_optax import (
     _anchor,
-    _anchored,
     _checks,
     _gradient,
     _leaves,
@@ -152,7 +151,7 @@ def ftp(
     _checks.choice("hypergradient", hypergradient, get_args(_radius.Hypergradient))
     _checks.choice("gradient", gradient, (None, "updates"))
     _checks.floating_dtype("displacement_dtype", displacement_dtype)
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     scope.check()
     if radius_optimizer is None:
         radius_optimizer = optax.adam(1e-2)

@@ -84,5 +84,5 @@ def l2_sp(
 
     no_decay = isinstance(excluded_strength, float) and excluded_strength == 0.0
     # Every leaf as one row: this penalty knows no rows.
-    scope = _anchored.Scope(LeafAxes(), exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(LeafAxes(), exclude, mask, anchor, anchor_dtype)
     return _anchored.transformation(scope, step, decay=None if no_decay else decay)

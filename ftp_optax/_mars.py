@@ -81,7 +81,7 @@ def mars_sp(
             for x in leaves
         ]
 
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     return _anchored.transformation(scope, step)
 
 
@@ -151,7 +151,7 @@ def mars_pgm(
             new.append(_projection.project(c, leaf.w0, gamma, n) - leaf.w)
         return new
 
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     return _anchored.transformation(scope, step)
 
 

@@ -101,7 +101,7 @@ def spd(
             new.append(x.u - r * c)
         return new
 
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     return _anchored.transformation(scope, step, _gradient.chooser("spd", gradient))
 
 

@@ -14,7 +14,6 @@ import optax
 
 from ftp_optax import (
     _anchor,
-    _anchored,
     _checks,
     _leaves,
     _projection,
@@ -132,7 +131,7 @@ def tpgm(
       Tian et al., `Trainable Projected Gradient Method for Robust Fine-Tuning
       <https://arxiv.org/abs/2303.10720>`_, CVPR 2023
     """
-    scope = _anchored.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
     scope.check()
     _checks.choice("norm", norm, get_args(_projection.Norm))
     if radius_optimizer is None:
