@@ -1,4 +1,4 @@
-"""Methods that keep an anchor and learn nothing beside it: their state, their frame."""
+"""Methods that keep an anchor and learn nothing beside it: their state, and frame."""
 
 import functools
 from collections.abc import Callable
@@ -35,6 +35,12 @@ class AnchorState(NamedTuple):
 def value_at(value: Any, count: jax.Array) -> Any:
     """A hyper-parameter, or what its schedule gives for this count."""
     return value(count) if callable(value) else value
+
+
+def pulled(u: jax.Array, weight: Any, pull: jax.Array) -> jax.Array:
+    """`u + weight * pull`; `u` itself, signs of zeros and all, where `weight` is 0."""
+    weight = jnp.asarray(weight).astype(u.dtype)
+    return jnp.where(weight == 0, u, u + weight * pull)
 
 
 def transformation(

@@ -188,14 +188,15 @@ def ftp(
 
         # The derivative of the loss with respect to each radius, through the last step.
         gamma_prev = _radius.split(state.radii, geometries)
-        h = [
+        h_leaves = [
             _radius.radius_gradient(*leaf_c_gamma, norm, hypergradient)
             for leaf_c_gamma in zip(leaves, c_prev, gamma_prev, strict=True)
         ]
-        h = _radius.anneal(_radius.join(h), kappa)
+        h = _radius.anneal(_radius.join(h_leaves), kappa)
 
         # The unconstrained step of the optimizer, seen from the anchor.
         c = [(leaf.w - leaf.w0) + leaf.u for leaf in leaves]
+        c = list(map(_leaves.after, c, _radius.shaped(h_leaves, geometries)))
         n = list(
             map(functools.partial(_projection.row_norms, norm=norm), c, geometries)
         )

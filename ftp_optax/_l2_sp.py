@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _anchored, _checks, _selection
+from ftp_optax import _anchor, _anchored, _checks, _leaves, _selection
 from ftp_optax._axes import LeafAxes
 from ftp_optax._leaves import Leaf
 
@@ -73,16 +73,18 @@ def l2_sp(
     sign = -1.0 if decoupled else 1.0
 
     def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        weight = sign * jnp.asarray(_anchored.value_at(strength, count))
-        return [x.u + weight.astype(x.u.dtype) * (x.w - x.w0) for x in leaves]
+        weight = sign * _anchored.value_at(strength, count)
+        return [_anchored.pulled(x.u, weight, x.w - x.w0) for x in leaves]
 
     def decay(u: Any, w: Any, count: jax.Array) -> Any:
         if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
             return u
-        weight = sign * jnp.asarray(_anchored.value_at(excluded_strength, count))
-        return u + weight.astype(u.dtype) * jnp.asarray(w, u.dtype)
+        weight = sign * _anchored.value_at(excluded_strength, count)
+        dtype, wide = jnp.result_type(u), _leaves.compute_dtype(w)
+        u, w = jnp.asarray(u, wide), jnp.asarray(w, wide)
+        return _anchored.pulled(u, weight, w).astype(dtype)
 
-    no_decay = isinstance(excluded_strength, float) and excluded_strength == 0.0
+    no_decay = isinstance(excluded_strength, int | float) and excluded_strength == 0
     # Every leaf as one row: this penalty knows no rows.
     scope = _anchor.Scope(LeafAxes(), exclude, mask, anchor, anchor_dtype)
     return _anchored.transformation(scope, step, decay=None if no_decay else decay)

@@ -76,6 +76,17 @@ def steps_to(
     return selection.merge(steps, updates)
 
 
+def after(value: jax.Array, first: jax.Array) -> jax.Array:
+    """`value`, computed after `first`, which broadcasts against it and is finite.
+
+    XLA is free to write the new displacement over the donated old one before it has
+    read the old one for the hyper-gradient, and then copies every leaf to make up for
+    it. A dependency in the data decides the order (the CPU back end drops
+    `optimization_barrier` too early for that): no copies, two passes over memory less.
+    """
+    return value + 0.0 * first.astype(value.dtype)
+
+
 def cast_like(values: list[jax.Array], tree: Any) -> Any:
     """The values in the places, and the dtypes, of the leaves of `tree`."""
     leaves, treedef = jax.tree.flatten(tree)

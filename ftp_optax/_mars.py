@@ -75,9 +75,9 @@ def mars_sp(
     sign = -1.0 if decoupled else 1.0
 
     def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        weight = sign * jnp.asarray(_anchored.value_at(strength, count))
+        weight = sign * _anchored.value_at(strength, count)
         return [
-            x.u + weight.astype(x.u.dtype) * _subgradient(x.w - x.w0, x.geometry, norm)
+            _anchored.pulled(x.u, weight, _subgradient(x.w - x.w0, x.geometry, norm))
             for x in leaves
         ]
 

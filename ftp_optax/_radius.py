@@ -53,10 +53,17 @@ def split(radii: jax.Array, geometries: Sequence[Geometry]) -> list[jax.Array]:
     """The (R,) vector of radii as one array per leaf that broadcasts against it."""
     parts, start = [], 0
     for geometry in geometries:
-        part = radii[start : start + geometry.num_radii]
-        parts.append(part.reshape(geometry.radius_shape))
+        parts.append(radii[start : start + geometry.num_radii])
         start += geometry.num_radii
-    return parts
+    return shaped(parts, geometries)
+
+
+def shaped(
+    parts: Sequence[jax.Array], geometries: Sequence[Geometry]
+) -> list[jax.Array]:
+    """One value per layer of each leaf, in the shape that broadcasts against it."""
+    pairs = zip(parts, geometries, strict=True)
+    return [part.reshape(geometry.radius_shape) for part, geometry in pairs]
 
 
 def join(parts: Sequence[jax.Array]) -> jax.Array:
