@@ -10,6 +10,7 @@ import optax
 
 from ftp_optax import _anchor, _checks, _leaves
 from ftp_optax._leaves import Leaf
+from ftp_optax._selection import Selection
 
 
 class AnchorState(NamedTuple):
@@ -48,6 +49,7 @@ def transformation(
     step: Callable[[list[Leaf], jax.Array], list[jax.Array]],
     choose_gradient: Callable[[Any], Any] | None = None,
     decay: Callable[..., Any] | None = None,
+    merge: Callable[..., optax.Updates] = Selection.merge_like,
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation with an `AnchorState`, made of what it does to its leaves.
 
@@ -56,6 +58,8 @@ def transformation(
       step: from the constrained leaves and the count to their new updates.
       choose_gradient: for a link behind an optimizer, what it uses of `grad`.
       decay: from update, param and `count` of a leaf that is left alone to its update.
+      merge: from the selection, what `step` returns and the incoming updates to the new
+        ones; `_leaves.steps_to` where `step` returns params.
     """
     scope.check()
 
@@ -76,7 +80,7 @@ def transformation(
         _checks.state_type(state, AnchorState)
         grad = choose_gradient(grad) if choose_gradient else None
         leaves = _leaves.gather(selection, updates, state.anchor, grad)
-        updates = selection.merge_like(step(leaves, state.step), updates)
+        updates = merge(selection, step(leaves, state.step), updates)
         if decay is not None:
             step_decay = functools.partial(decay, count=state.step)
             updates = selection.map_others(step_decay, updates)

@@ -40,7 +40,8 @@ def not_negative(argument: str, value: Any) -> None:
     if isinstance(value, Tracer):
         return
     try:
-        right = bool(np.all(np.asarray(value, dtype=float) >= 0))
+        # Not to be read out of a string, as NumPy would.
+        right = bool(np.all(np.asarray(value).astype(float, casting="same_kind") >= 0))
     except (TypeError, ValueError):
         right = False
     if not right:

@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _anchored, _checks, _paths, _projection, _selection
+from ftp_optax import (
+    _anchor,
+    _anchored,
+    _checks,
+    _leaves,
+    _paths,
+    _projection,
+    _selection,
+)
 from ftp_optax._axes import Axes, Geometry
 from ftp_optax._leaves import Leaf
 
@@ -143,16 +151,17 @@ def mars_pgm(
 
     def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
         radius_of = _radius_lookup(_anchored.value_at(radius, count))
-        new = []
+        projected = []
         for leaf in leaves:
             c = (leaf.w - leaf.w0) + leaf.u
             n = _projection.row_norms(c, leaf.geometry, norm)
             gamma = radius_of(leaf.geometry).astype(c.dtype)
-            new.append(_projection.project(c, leaf.w0, gamma, n) - leaf.w)
-        return new
+            projected.append(_projection.project(c, leaf.w0, gamma, n))
+        return projected
 
     scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
-    return _anchored.transformation(scope, step)
+    # In the params' dtype: a step rounded to less would leave the radius.
+    return _anchored.transformation(scope, step, merge=_leaves.steps_to)
 
 
 def _subgradient(d: jax.Array, geometry: Geometry, norm: _projection.Norm) -> jax.Array:

@@ -48,6 +48,8 @@ def wise(
     floating = jax.tree.map(
         lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating), finetuned
     )
+    if not any(jax.tree.leaves(floating)):
+        return finetuned
     selection = _selection.select(finetuned, LeafAxes(), None, floating)
     w0 = selection.constrained(_checks.same_leaves("pretrained", pretrained, selection))
     w1 = selection.constrained(selection.leaves)

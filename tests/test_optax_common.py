@@ -1,4 +1,4 @@
-"""optax's own tests of a contributed optimizer, run on `with_ftp`.
+"""optax's own tests of a contributed optimizer, run on `with_ftp` and its relatives.
 
 `optax.contrib._common_test` ships in the wheel. Its class body reads two lists of
 optimizers, so it is run again here with lists of ours.
@@ -11,7 +11,7 @@ import optax
 import pytest
 from optax.contrib import _common_test
 
-from ftp_optax import with_ftp
+from ftp_optax import digrap, l2_sp, mars_pgm, mars_sp, with_ftp, with_spd
 
 TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
 
@@ -32,7 +32,49 @@ def ftp_sgd(
     return with_ftp(optax.sgd(learning_rate), kappa, initial_radius=initial_radius)
 
 
-FACTORIES = {"with_ftp": with_ftp, "ftp_adamw": ftp_adamw, "ftp_sgd": ftp_sgd}
+def l2_sp_adam(
+    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(l2_sp(strength), optax.adam(learning_rate))
+
+
+def mars_sp_adam(
+    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(optax.adam(learning_rate), mars_sp(strength, decoupled=True))
+
+
+def mars_pgm_adam(
+    learning_rate: optax.ScalarOrSchedule, radius: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(optax.adam(learning_rate), mars_pgm(radius))
+
+
+def spd_adam(
+    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    return with_spd(optax.adam(learning_rate), strength)
+
+
+def digrap_adam(
+    learning_rate: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    return optax.chain(digrap(), optax.adam(learning_rate))
+
+
+FACTORIES = {
+    factory.__name__: factory
+    for factory in (
+        with_ftp,
+        ftp_adamw,
+        ftp_sgd,
+        l2_sp_adam,
+        mars_sp_adam,
+        mars_pgm_adam,
+        spd_adam,
+        digrap_adam,
+    )
+}
 
 
 def alias(name: str, **kwargs: float) -> dict[str, object]:
@@ -60,6 +102,12 @@ OPTIMIZERS = (
     wrapped("sgd", {"kappa": 0.0}, learning_rate=1e-4, momentum=0.9, nesterov=True),
     wrapped("adam", {"hypergradient": "active"}, learning_rate=1e-2),
     wrapped("lion", {"norm": "frobenius"}, learning_rate=1e-3),
+    # Holds so slight, or so wide, that the targets stay within reach.
+    alias("l2_sp_adam", learning_rate=1e-2, strength=1e-5),
+    alias("mars_sp_adam", learning_rate=1e-2, strength=1e-6),
+    alias("mars_pgm_adam", learning_rate=1e-2, radius=100.0),
+    alias("spd_adam", learning_rate=1e-2, strength=0.5),
+    alias("digrap_adam", learning_rate=1e-2),
 )
 
 

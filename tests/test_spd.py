@@ -1,0 +1,172 @@
+"""Selective projection decay: when it acts, how far, and where nothing can be said."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import layouts
+import numpy_reference
+import relatives_reference as reference
+import trajectory
+from ftp_optax import LeafAxes, spd, with_spd
+
+STEPS = 30
+SCHEDULE = optax.linear_schedule(1.5, 0.2, 20)
+NORMS = ("mars", "frobenius")
+SGD = optax.sgd(0.1, 0.9)
+SHAPES = {"kernel": (4, 3), "bias": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strength", "norm"),
+    [
+        ("sgd", 0.7, "frobenius"),
+        ("adamw", SCHEDULE, "frobenius"),
+        ("adamw", 1.0, "mars"),
+        ("sgd", SCHEDULE, "mars"),
+    ],
+    ids=["sgd", "adamw, schedule", "adamw, mars", "sgd, schedule, mars"],
+)
+def test_every_step_agrees_with_the_reference(optimizer, strength, norm):
+    base, make_base = {
+        "sgd": (SGD, lambda: numpy_reference.SGD(0.1, 0.9)),
+        "adamw": (optax.adamw(0.02), lambda: numpy_reference.AdamW(0.02, 1e-4)),
+    }[optimizer]
+    at = (lambda t: float(strength(t))) if callable(strength) else lambda _: strength
+    references, _ = layouts.assert_agree(
+        with_spd(base, strength, norm=norm, axes=layouts.AXES),
+        lambda key, w: reference.SPD(w, make_base(), at, norm),
+        layouts.draw(0),
+        layouts.gradients(STEPS),
+        rtol=2e-5,
+        atol=1e-5,
+    )
+    # It acted on every tensor, and not all the time.
+    counts = [r.decayed for r in references.values()]
+    assert min(counts) > 0
+    assert max(counts) < STEPS / 2
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**16),
+    scale=st.sampled_from([1e-4, 0.1, 1.0, 10.0]),
+    norm=st.sampled_from(NORMS),
+    layers=st.booleans(),
+)
+def test_strength_1_returns_to_the_previous_distance_wherever_it_acts(
+    seed, scale, norm, layers
+):
+    rng = np.random.default_rng(seed)
+    w0, w, g = (jnp.asarray(rng.normal(size=(3, 2, 4)), jnp.float32) for _ in range(3))
+    u = jnp.asarray(scale * rng.normal(size=(3, 2, 4)), jnp.float32)
+    axes = LeafAxes(rows=2, layers=0 if layers else ())
+    tx = spd(1.0, norm=norm, axes=axes, anchor=w0)
+    found, _ = tx.update(u, tx.init(w), w, grad=g)
+    split = list if layers else lambda x: [x]
+    pieces = zip(*map(split, map(np.asarray, (w0, w, u, g, found))), strict=True)
+    for w0_i, w_i, u_i, g_i, found_i in pieces:
+        d, c, new = (
+            np.float64(x).reshape(-1, 4).T
+            for x in (w_i - w0_i, w_i + u_i - w0_i, w_i + found_i - w0_i)
+        )
+        before, meant, after = map(reference.NORMS[norm], (d, c, new))
+        if np.sum(g_i * (w_i - w0_i)) > 0 and meant > before:
+            assert after == pytest.approx(before, rel=2e-6)
+        else:
+            np.testing.assert_array_equal(found_i, u_i)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("w", "u"),
+    [(0.0, 0.0), (0.0, 1.0), (1.0, -1.0), (1e-30, 0.0), (1e-30, 1e-30)],
+    ids=["W = W~ = W0", "W = W0", "W~ = W0", "underflow", "underflow and a step"],
+)
+def test_where_the_ratio_would_be_0_by_0_the_step_is_passed_on(w, u, norm):
+    params, step = (jax.tree.map(lambda x: jnp.full((2, 3), x), v) for v in (w, u))
+    for g in (-1.0, 0.0, 1.0):
+        tx = spd(1.0, norm=norm, anchor=0.0)
+        found, _ = tx.update(step, tx.init(params), params, grad=jnp.full((2, 3), g))
+        assert np.all(np.isfinite(found))
+        if (w, u) != (1e-30, 1e-30):
+            np.testing.assert_array_equal(found, step)
+
+
+def test_strength_0_is_the_base_optimizer():
+    params = trajectory.random_tree(SHAPES, 0)
+    grads = trajectory.gradients(params, 12)
+    with jax.disable_jit():
+        found, _ = layouts.run(with_spd(SGD, 0.0), params, grads)
+        expected, _ = layouts.run(SGD, params, grads)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_an_injected_strength_follows_its_schedule_and_can_be_changed():
+    params = trajectory.random_tree(SHAPES, 0)
+    grads = trajectory.gradients(params, STEPS)
+    injected = optax.inject_hyperparams(with_spd)
+    found, _ = layouts.run(injected(SGD, strength=SCHEDULE), params, grads)
+    expected, _ = layouts.run(with_spd(SGD, SCHEDULE), params, grads)
+    layouts.assert_close(found, expected)
+
+    by_hand = injected(SGD, strength=0.0)
+    seen, state = layouts.run(by_hand, params, grads[:5])
+    state.hyperparams["strength"] = jnp.asarray(1.0)
+    changed, _ = layouts.run(by_hand, seen[-1], grads[5:], state)
+    piecewise = lambda count: jnp.where(count < 5, 0.0, 1.0)
+    expected, _ = layouts.run(with_spd(SGD, piecewise), params, grads)
+    layouts.assert_close(seen + changed, expected)
+    never, _ = layouts.run(SGD, params, grads)
+    assert np.max(np.abs(never[-1]["kernel"] - expected[-1]["kernel"])) > 1e-2
+
+
+def test_the_wrapper_is_the_link_that_is_given_grad():
+    params, grads = layouts.draw(0), layouts.gradients(STEPS)
+    expected, _ = layouts.run(with_spd(SGD, 1.0, axes=layouts.AXES), params, grads)
+    link = optax.chain(SGD, spd(1.0, axes=layouts.AXES))
+    given = optax.GradientTransformation(
+        link.init, lambda g, state, params: link.update(g, state, params, grad=g)
+    )
+    layouts.assert_same(layouts.run(given, params, grads)[0], expected)
+
+
+def test_a_link_without_grad_uses_the_reversed_updates_and_warns_once():
+    params = trajectory.random_tree(SHAPES, 0)
+    # Plain SGD cannot move outward and be called back by the same gradient.
+    step = jax.tree.map(lambda p: 0.5 * p, params)
+    tx = spd(1.0, anchor=0.0)
+    state = tx.init(params)
+    with pytest.warns(UserWarning, match=r"spd\(\) was not given.*with_spd\(opt"):
+        silent, _ = tx.update(step, state, params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tx.update(step, state, params)
+        stated = spd(1.0, anchor=0.0, gradient="updates")
+        updates, _ = stated.update(step, state, params, grad=params)
+    layouts.assert_same(updates, silent)
+    jax.tree.map(np.testing.assert_array_equal, updates, step)
+    decayed, _ = tx.update(step, state, params, grad=params)
+    for u in jax.tree.leaves(decayed):
+        np.testing.assert_allclose(u, np.zeros(u.shape), atol=1e-6)
+
+
+def test_adapters_are_held_toward_0():
+    params = {"lora_a": jnp.ones((4, 2)), "lora_b": jnp.zeros((2, 3))}
+    # Momentum carries on outward after the gradient has turned.
+    out = jax.tree.map(lambda p: -jnp.ones_like(p), params)
+    grads = [out] * 3 + [jax.tree.map(lambda g: -0.1 * g, out)] * 3
+    tx = with_spd(SGD, 1.0, anchor=0.0, exclude="lora_a")
+    found, _ = layouts.run(tx, params, grads)
+    expected, _ = layouts.run(SGD, params, grads)
+    sizes = [float(jnp.linalg.norm(p["lora_b"])) for p in found]
+    assert sizes[0] < sizes[1] < sizes[2]
+    np.testing.assert_allclose(sizes[3:], sizes[2], rtol=1e-5)
+    assert expected[-1]["lora_b"][0, 0] > found[-1]["lora_b"][0, 0] + 0.1
+    np.testing.assert_array_equal(found[-1]["lora_a"], expected[-1]["lora_a"])
