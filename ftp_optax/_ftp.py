@@ -195,8 +195,11 @@ def ftp(
         h = _radius.anneal(_radius.join(h_leaves), kappa)
 
         # The unconstrained step of the optimizer, seen from the anchor.
-        c = [(leaf.w - leaf.w0) + leaf.u for leaf in leaves]
-        c = list(map(_leaves.after, c, _radius.shaped(h_leaves, geometries)))
+        first = _radius.shaped(h_leaves, geometries)
+        c = [
+            (leaf.w - leaf.w0) + _leaves.after(leaf.u, h_leaf)
+            for leaf, h_leaf in zip(leaves, first, strict=True)
+        ]
         n = list(
             map(functools.partial(_projection.row_norms, norm=norm), c, geometries)
         )

@@ -82,7 +82,8 @@ def after(value: jax.Array, first: jax.Array) -> jax.Array:
     XLA is free to write the new displacement over the donated old one before it has
     read the old one for the hyper-gradient, and then copies every leaf to make up for
     it. A dependency in the data decides the order (the CPU back end drops
-    `optimization_barrier` too early for that): no copies, two passes over memory less.
+    `optimization_barrier` too early for that). It belongs on an operand of the last sum
+    that makes the displacement: around the sum, XLA takes it for cheap and repeats it.
     """
     return value + 0.0 * first.astype(value.dtype)
 

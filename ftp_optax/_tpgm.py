@@ -56,6 +56,11 @@ class TPGM(NamedTuple):
       fit: `fit(state, params, value_fn, batches) -> TPGMState`, one `update` for each
         batch along the leading axis of `batches`, compiled as a loop;
         `value_fn(projected_params, batch)`.
+
+    Examples:
+      >>> from ftp_optax import tpgm
+      >>> tpgm()._fields
+      ('init', 'update', 'project', 'fit')
     """
 
     init: Callable[[optax.Params], TPGMState]
