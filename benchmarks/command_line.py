@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from benchmarks.contenders import METHODS, PLAIN, STANDARD
-from benchmarks.models import MODELS
+from benchmarks.models import MODELS, STANDARD_MODELS
 
 SMOKE = {
     "out": pathlib.Path("runs/benchmarks-smoke"),
@@ -51,7 +51,7 @@ Ctrl-C it reports the rounds that were finished.""",
         "--models",
         nargs="+",
         choices=list(MODELS),
-        default=list(MODELS),
+        default=list(STANDARD_MODELS),
         help="what is trained",
     )
     parser.add_argument(

@@ -158,6 +158,7 @@ def test_the_models_have_the_sizes_they_are_known_by():
     # ResNet-18 without its last stage, batch norm as biases; ViT-Ti/16 has 5,524,416
     # at 224 px, where its position table has 160 rows more than at 96 px.
     assert sizes["resnet"] == 2_780_544
+    assert sizes["vit-224"] == 5_524_416
     assert sizes["vit"] == 5_524_416 - 160 * 192
     assert sizes["conv"] < 100_000
 
