@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.contenders import METHODS, PLAIN, STANDARD
 from benchmarks.models import MODELS, STANDARD_MODELS
+from experiments.options import Formatter, refuse_repeats, whole
 
 SMOKE = {
     "out": pathlib.Path("runs/benchmarks-smoke"),
@@ -14,24 +15,12 @@ SMOKE = {
 }
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 1 on, got {text}"
-        )
-    return value
-
-
-_whole.__name__ = "whole number"  # argparse names it when `int` refuses the text
-
-
 def parse(argv: Sequence[str] | None, job: str, description: str) -> argparse.Namespace:
     """Parses and checks the command line of `python -m <job>`; exits on bad input."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {job}",
         description=description,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         epilog="""examples:
   python -m benchmarks.methods
   python -m benchmarks.methods --smoke
@@ -68,12 +57,12 @@ Ctrl-C it reports the rounds that were finished.""",
     )
     parser.add_argument(
         "--rounds",
-        type=_whole,
+        type=whole,
         default=12,
         help="how often every method has its turn, on each model",
     )
     parser.add_argument(
-        "--batch-size", type=_whole, default=32, help="in images, also if held out"
+        "--batch-size", type=whole, default=32, help="in images, also if held out"
     )
     parser.add_argument(
         "--weights",
@@ -95,10 +84,7 @@ Ctrl-C it reports the rounds that were finished.""",
     if parser.parse_args(argv).smoke:
         parser.set_defaults(**SMOKE)
     args = parser.parse_args(argv)
-    for option in ("models", "methods"):
-        values = getattr(args, option)
-        if len(set(values)) < len(values):
-            parser.error(f"--{option}: a value is given twice")
+    refuse_repeats(parser, args, "models", "methods")
     if args.weights is not None and not args.weights.is_file():
         parser.error(f"--weights: {args.weights} is not a file")
     if args.out.exists() and not args.out.is_dir():
@@ -109,9 +95,3 @@ Ctrl-C it reports the rounds that were finished.""",
     chosen = METHODS if args.all else {PLAIN, *args.methods}
     args.methods = [name for name in METHODS if name in chosen]
     return args
-
-
-class _Formatter(
-    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
-):
-    pass

@@ -1,10 +1,10 @@
 """The options of the quickstart."""
 
 import argparse
-import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from experiments.options import Formatter, real, refuse_repeats, whole
 from experiments.training import METHODS
 
 SMOKE = {
@@ -16,35 +16,12 @@ SMOKE = {
 }
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 1 on, got {text}"
-        )
-    return value
-
-
-def _real(expected: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and accept(value)):
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
-        return value
-
-    convert.__name__ = "number"  # argparse names it when `float` refuses the text
-    return convert
-
-
-_whole.__name__ = "whole number"
-
-
 def parse(argv: Sequence[str] | None, job: str, description: str) -> argparse.Namespace:
     """Parses and checks the command line of `python -m <job>`; exits on bad input."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {job}",
         description=description,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         epilog="""examples:
   python -m experiments.quickstart
   python -m experiments.quickstart --smoke
@@ -61,24 +38,24 @@ It leaves metrics.json, five plots and orbax checkpoints in the output directory
         help="output directory",
     )
     parser.add_argument(
-        "--seeds", type=_whole, default=5, help="how many pre-trained models"
+        "--seeds", type=whole, default=5, help="how many pre-trained models"
     )
     parser.add_argument(
         "--learning-rates",
-        type=_real("a number above 0", lambda x: x > 0),
+        type=real("a number above 0", lambda x: x > 0),
         nargs="+",
         default=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
         metavar="RATE",
         help="the sweep, the same for every method",
     )
     parser.add_argument(
-        "--steps", type=_whole, default=300, help="of fine-tuning, per run"
+        "--steps", type=whole, default=300, help="of fine-tuning, per run"
     )
     parser.add_argument(
-        "--pretrain-steps", type=_whole, default=600, help="of pre-training, per seed"
+        "--pretrain-steps", type=whole, default=600, help="of pre-training, per seed"
     )
     parser.add_argument(
-        "--batch-size", type=_whole, default=64, help="of fine-tuning, in images"
+        "--batch-size", type=whole, default=64, help="of fine-tuning, in images"
     )
     parser.add_argument(
         "--methods",
@@ -89,13 +66,13 @@ It leaves metrics.json, five plots and orbax checkpoints in the output directory
     )
     parser.add_argument(
         "--kappa",
-        type=_real("a number in [0, 1]", lambda x: 0 <= x <= 1),
+        type=real("a number in [0, 1]", lambda x: 0 <= x <= 1),
         default=1.0,
         help="of FTP, in [0, 1]: how strongly gradients may shrink a radius",
     )
     parser.add_argument(
         "--save-every",
-        type=_real("a number from 0 on", lambda x: x >= 0),
+        type=real("a number from 0 on", lambda x: x >= 0),
         default=2.0,
         metavar="SECONDS",
         help="least time between two checkpoints of a run in progress",
@@ -114,17 +91,5 @@ It leaves metrics.json, five plots and orbax checkpoints in the output directory
     if parser.parse_args(argv).smoke:
         parser.set_defaults(**SMOKE)
     args = parser.parse_args(argv)
-    for option in ("learning_rates", "methods"):
-        values = getattr(args, option)
-        if len(set(values)) < len(values):
-            parser.error(f"--{option.replace('_', '-')}: a value is given twice")
+    refuse_repeats(parser, args, "learning_rates", "methods")
     return args
-
-
-class _Formatter(
-    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
-):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action.default, list):  # as it would be typed
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        return super()._get_help_string(action)
