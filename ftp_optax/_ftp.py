@@ -110,8 +110,8 @@ def ftp(
       axes: the meaning of each leaf's axes: one `LeafAxes`, a pytree of them (a prefix
         of the params, `None` leaves a leaf alone) or a callable of path and leaf.
         `None` is `flax_axes`.
-      exclude: one regular expression or several, `re.search`ed in `/`-joined paths;
-        the leaves they match take the incoming step unchanged.
+      exclude: one regular expression or several, searched for (`re.search`) in paths
+        such as `head/kernel`; the leaves they match take the incoming step unchanged.
       mask: pytree of bool, a prefix of the params, or a callable that makes one of
         the params; `False` leaves a leaf alone, as in `optax.masked`.
       anchor: `None` copies the params given to `init`; a pytree like the params (it
