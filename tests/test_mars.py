@@ -261,13 +261,15 @@ def test_ftp_with_radii_that_do_not_train_is_mars_pgm(norm):
     # clips a radius to the largest row, and one that nothing trains stays there.
     params = layouts.draw(0)
     pull = jax.tree.map(lambda g: g + jnp.sign(g), layouts.draw(1))
-    grads = [jax.tree.map(lambda g, t=t: g * (1 + 0.1 * t), pull) for t in range(8)]
+    grads = [jax.tree.map(lambda g, t=t: g * (1 + 0.1 * t), pull) for t in range(4)]
     radius = 0.01
     options = {"norm": norm, "axes": layouts.AXES}
     fixed = {"radius_optimizer": optax.set_to_zero(), "initial_radius": radius}
-    found, _ = layouts.run(with_ftp(SGD, **fixed, **options), params, grads)
     tx = optax.chain(SGD, mars_pgm(radius, **options))
-    expected, _ = layouts.run(tx, params, grads)
+    # Operation by operation: two compiled programs may round the same sum differently.
+    with jax.disable_jit():
+        found, _ = layouts.run(with_ftp(SGD, **fixed, **options), params, grads)
+        expected, _ = layouts.run(tx, params, grads)
     layouts.assert_same(found, expected)
     for key, w in layouts.matrices(found[-1]).items():
         c = w - layouts.matrices(params)[key]
