@@ -11,6 +11,7 @@ import pytest
 import family
 import layouts
 from family import each
+from ftp_optax import tpgm
 
 nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
 ocp = pytest.importorskip("orbax.checkpoint", reason="orbax is not installed")
@@ -98,3 +99,26 @@ def test_a_loop_of_nnx_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
         nnx.to_pure_dict(nnx.state(resumed)),
         nnx.to_pure_dict(nnx.state((model, optimizer))),
     )
+
+
+def test_the_radii_of_tpgm_go_on_from_a_checkpoint(tmp_path):
+    pretrained = family.pretrained()
+    params = jax.tree.map(lambda w: w + 0.3 * jnp.sign(w), pretrained)
+    method = tpgm(exclude="head")
+
+    @jax.jit
+    def update(state: Any) -> Any:
+        held_out = lambda p: sum(jnp.sum((w - 0.1) ** 2) for w in jax.tree.leaves(p))
+        return method.update(state, params, held_out)
+
+    state = method.init(pretrained)
+    for _ in range(3):
+        state = update(state)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "saved", state)
+    with ocp.StandardCheckpointer() as checkpointer:
+        resumed = checkpointer.restore(tmp_path / "saved", method.init(params))
+    for _ in range(3):
+        state, resumed = update(state), update(resumed)
+    layouts.assert_same(resumed, state)
+    layouts.assert_same(method.project(params, resumed), method.project(params, state))
