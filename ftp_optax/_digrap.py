@@ -153,7 +153,11 @@ def digrap(
             jnp.asarray(optax.apply_updates(state.omega, omega_step)), 0, 1
         )
 
-        p = [_outward(x.u, x.w - x.w0, x.geometry) for x in leaves]
+        first = _radius.shaped(h, geometries)
+        p = [
+            _outward(_leaves.after(x.u, h_leaf), x.w - x.w0, x.geometry)
+            for x, h_leaf in zip(leaves, first, strict=True)
+        ]
         strengths = _radius.split(omega, geometries)
         new = [
             (x.u - s.astype(x.u.dtype) * p_x)
