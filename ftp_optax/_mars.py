@@ -169,7 +169,7 @@ def _subgradient(d: jax.Array, geometry: Geometry, norm: _projection.Norm) -> ja
     if norm == "frobenius":
         return jnp.where(n > 0, d / jnp.where(n > 0, n, jnp.ones_like(n)), 0.0 * d)
     others = _projection.beside_layers(geometry)
-    is_largest = n == jnp.max(n, axis=others, keepdims=True, initial=0.0)
+    is_largest = n == _projection.largest_kept(n, geometry)
     ties = jnp.sum(is_largest, axis=others, keepdims=True)
     return jnp.sign(d) * is_largest / ties.astype(d.dtype)
 

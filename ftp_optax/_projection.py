@@ -43,6 +43,11 @@ def largest(n: jax.Array, geometry: Geometry) -> jax.Array:
     return jnp.max(n, axis=beside_layers(geometry), initial=EPS)
 
 
+def largest_kept(n: jax.Array, geometry: Geometry) -> jax.Array:
+    """The largest of each layer's norms, with its axes kept: 0 where all norms are."""
+    return jnp.max(n, axis=beside_layers(geometry), keepdims=True, initial=0.0)
+
+
 def smallest(n: jax.Array, geometry: Geometry) -> jax.Array:
     """The smallest row norm of each layer, in the shape of the leaf's radii."""
     return jnp.min(n, axis=beside_layers(geometry), initial=jnp.inf)

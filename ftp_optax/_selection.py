@@ -87,12 +87,15 @@ def select(params: Any, axes: Any, exclude: Exclude, mask: Mask) -> Selection:
     kept = _masked_in(mask, params, names)
     left_out = _excluded(exclude, names, hidden)
     chosen = [k and name not in left_out for k, name in zip(kept, names, strict=True)]
+    subset = [i for i, is_chosen in enumerate(chosen) if is_chosen]
     geometries: list[Geometry | None] = [None] * len(names)
-    for i, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
-        if chosen[i]:
-            (geometries[i],) = _axes.resolve(axes, [name], [_as_array_like(leaf)])
-        if geometries[i] is not None:
-            _check_dtype(name, leaf)
+    found = _axes.resolve(
+        axes, [names[i] for i in subset], [_as_array_like(leaves[i]) for i in subset]
+    )
+    for i, geometry in zip(subset, found, strict=True):
+        geometries[i] = geometry
+        if geometry is not None:
+            _check_dtype(names[i], leaves[i])
     if all(geometry is None for geometry in geometries):
         raise ValueError(
             "exclude, mask, axes: together they leave no leaf to constrain; the leaves"

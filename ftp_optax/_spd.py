@@ -86,11 +86,8 @@ def spd(
             c = d + x.u
             others = _projection.beside_layers(x.geometry)
             size_c, size_d = (
-                jnp.max(
-                    _projection.norms(y, x.geometry, norm),
-                    axis=others,
-                    keepdims=True,
-                    initial=0.0,
+                _projection.largest_kept(
+                    _projection.norms(y, x.geometry, norm), x.geometry
                 )
                 for y in (c, d)
             )

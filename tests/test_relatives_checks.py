@@ -1,6 +1,5 @@
 """Bad input to the relatives: each error names the argument, the leaf, the remedy."""
 
-import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -19,6 +18,7 @@ from ftp_optax import (
     tpgm,
     with_spd,
 )
+from refusal import refused
 
 PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros((3,))}}
 SGD = optax.sgd(0.1)
@@ -108,16 +108,6 @@ def test_init_refuses_a_choice_of_leaves_or_an_anchor_that_does_not_fit(init):
         init(PARAMS, anchor="zero")
     with pytest.raises(TypeError, match=r"params: the leaf 'count' has dtype int32"):
         init({**PARAMS, "count": jnp.arange(3)})
-
-
-def refused(tx, updates, state, params, **extra):
-    """The message, the same eagerly and while tracing."""
-    with pytest.raises(ValueError) as eager:  # noqa: PT011
-        tx.update(updates, state, params, **extra)
-    with pytest.raises(ValueError) as traced:  # noqa: PT011
-        jax.eval_shape(tx.update, updates, state, params, **extra)
-    assert str(eager.value) == str(traced.value)
-    return str(eager.value)
 
 
 @each
