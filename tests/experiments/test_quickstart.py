@@ -1,6 +1,5 @@
 # ruff: noqa: E402
 import json
-import math
 
 import numpy as np
 import pytest
@@ -8,13 +7,10 @@ import pytest
 for package in ("flax", "matplotlib", "orbax.checkpoint", "rich", "scipy", "sklearn"):
     pytest.importorskip(package, reason="needs the extra `experiments`")
 
-from scipy import stats
-
-from experiments import quickstart, report, resumable
-from experiments.datasets import digits
-from experiments.evaluation import Interval, interval
-from experiments.plots import PLOTS
-from experiments.run_directory import RunDirectory, RunDirectoryError, clear
+from experiments.quickstart import digits, job, report, resumable
+from experiments.quickstart.plots import PLOTS
+from experiments.quickstart.run_directory import RunDirectory, RunDirectoryError, clear
+from experiments.statistics import Interval
 
 # Two chunks each, of the same length: one compilation per method.
 TINY = ["--seeds=2", "--learning-rates", "1e-3", "1e-2", "--steps=100"]
@@ -23,7 +19,7 @@ ALL_DOMAINS = (digits.TARGET, *digits.KEPT, *digits.HELD_OUT)
 
 
 def run(out, *options):
-    return quickstart.main([*TINY, "--out", str(out), *options])
+    return job.main([*TINY, "--out", str(out), *options])
 
 
 def numbers(out):
@@ -146,7 +142,7 @@ def test_starting_over_removes_only_what_the_job_made(tmp_path):
 )
 def test_bad_options_are_explained(options, message, capsys):
     with pytest.raises(SystemExit) as exit_info:
-        quickstart.main(options)
+        job.main(options)
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -173,16 +169,6 @@ def test_domains_are_pure_deterministic_and_in_range(domain):
     assert shown.dtype == np.float32
     assert 0 <= shown.min() < shown.max() <= 1
     assert (domain == "clean") == np.array_equal(shown, images)
-
-
-def test_the_interval_is_students():
-    values = [0.91, 0.94, 0.90, 0.97]
-    mean, half_width = interval(values)
-    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    np.testing.assert_allclose((mean - half_width, mean + half_width), expected)
-    # Two values 2 apart: t(0.975, 1) = 12.706, standard error 1.
-    np.testing.assert_allclose(interval([0.0, 2.0]), (1.0, 12.7062), rtol=1e-5)
-    assert math.isnan(interval([0.5]).half_width)
 
 
 def test_the_choice_takes_the_best_validation_and_the_smallest_of_equals():

@@ -7,9 +7,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from experiments.evaluation import Interval, interval
-from experiments.run_directory import run_name
-from experiments.training import METHODS
+from experiments.quickstart.run_directory import run_name
+from experiments.quickstart.training import METHODS
+from experiments.statistics import Interval, interval
 
 COLUMNS = {
     "id_val": "ID val",

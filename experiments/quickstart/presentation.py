@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments import evaluation, plots, report
-from experiments.datasets import digits
-from experiments.models.small import LAYERS
-from experiments.run_directory import RunDirectory, run_name
+from experiments.quickstart import digits, plots, report
+from experiments.quickstart.network import LAYERS
+from experiments.quickstart.run_directory import RunDirectory, run_name
+from experiments.statistics import Interval
 
 
 def present(
@@ -110,7 +110,7 @@ def mean_radii(
 
 def _named(value: Any) -> Any:
     """Spells intervals out for the JSON."""
-    if isinstance(value, evaluation.Interval):
+    if isinstance(value, Interval):
         return value._asdict()
     if isinstance(value, dict):
         return {k: _named(v) for k, v in value.items()}

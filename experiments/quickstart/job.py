@@ -21,19 +21,18 @@ import numpy as np
 from rich.console import Console
 
 import ftp_optax
-from experiments import command_line, evaluation, plots, presentation
-from experiments.datasets import digits
-from experiments.models.small import Params, init_params
 from experiments.progress import progress
-from experiments.resumable import Desk, thin, train
-from experiments.run_directory import (
+from experiments.quickstart import command_line, digits, evaluation, plots, presentation
+from experiments.quickstart.network import Params, init_params
+from experiments.quickstart.resumable import Desk, thin, train
+from experiments.quickstart.run_directory import (
     RunDirectory,
     RunDirectoryError,
     SaveTimer,
     clear,
     run_name,
 )
-from experiments.training import Recipe, batch_order, drifts
+from experiments.quickstart.training import Recipe, batch_order, drifts
 
 JOB = "experiments.quickstart"
 INTERRUPTED = 130  # exit status of what a shell's Ctrl-C ends
@@ -236,7 +235,3 @@ def versions() -> dict[str, str]:
     packages = ("jax", "jaxlib", "optax", "flax", "numpy", "scipy", "scikit-learn")
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"ftp_optax": ftp_optax.__version__, **found}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.datasets.digits import Split
-from experiments.models.small import Params, logits
+from experiments.quickstart.digits import Split
+from experiments.quickstart.network import Params, logits
 from ftp_optax import radii, summary, with_ftp
 
 METHODS = {"linear-probe": "Linear probe", "adamw": "AdamW", "ftp": "AdamW + FTP"}

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.training import METHODS
+from experiments.quickstart.training import METHODS
 
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = {"linear-probe": "#0072B2", "adamw": "#D55E00", "ftp": "#009E73"}

@@ -13,8 +13,8 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from experiments.datasets.appearances import APPEARANCES
-from experiments.datasets.corruptions import CORRUPTIONS
+from experiments.quickstart.appearances import APPEARANCES
+from experiments.quickstart.corruptions import CORRUPTIONS
 
 SIDE = 16  # pixels
 SPLITS = {"pretrain": 300, "train": 600, "val": 350, "test": 547}  # images

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments.options import Formatter, real, refuse_repeats, whole
-from experiments.training import METHODS
+from experiments.quickstart.training import METHODS
 
 SMOKE = {
     "out": pathlib.Path("runs/quickstart-smoke"),

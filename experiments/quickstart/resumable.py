@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.datasets.digits import Split
-from experiments.models.small import Params
 from experiments.progress import Advance
-from experiments.run_directory import RunDirectory, SaveTimer
-from experiments.training import Recipe, empty_trace, init_state, train_chunk
+from experiments.quickstart.digits import Split
+from experiments.quickstart.network import Params
+from experiments.quickstart.run_directory import RunDirectory, SaveTimer
+from experiments.quickstart.training import Recipe, empty_trace, init_state, train_chunk
 
 CHUNK = 50  # steps; a run is saved, and can be resumed, between chunks only
 TRACE_EVERY = 10  # steps between two values of the trace that are noted

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from experiments.datasets.appearances import smooth_noise
+from experiments.quickstart.appearances import smooth_noise
 
 Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

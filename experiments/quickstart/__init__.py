@@ -1,0 +1,1 @@
+"""The quickstart: robust fine-tuning of a small network on handwritten digits."""
