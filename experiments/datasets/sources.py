@@ -1,0 +1,252 @@
+"""From a spec such as `pacs:photo_train` to images and labels that can be indexed."""
+
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.datasets import digits
+from experiments.datasets.camvid import Camvid
+from experiments.datasets.errors import DataError
+from experiments.datasets.examples import Cache, Examples
+from experiments.datasets.folders import fingerprint
+from experiments.datasets.image_folder import ImageFolder, config_of
+from experiments.datasets.pacs import Pacs
+from experiments.datasets.preparing import FolderBuilder, is_prepared, prepare
+
+__all__ = ["DataError", "Source", "open_source"]
+
+Task = Literal["classification", "segmentation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The examples of one split, decoded when they are indexed.
+
+    `source[i]` is `{"image": uint8 (h, w, 3), "label": int}` for classification, and
+    `{"image": uint8 (h, w, 3), "segmentation": uint8 (h, w)}` for segmentation.
+
+    Attributes:
+      name: the spec it was opened by.
+      task: what there is to predict.
+      class_names: in the order of the labels, without the ignored one.
+      ignore_label: the label of pixels that do not count, or None.
+      examples: what is indexed.
+    """
+
+    name: str
+    task: Task
+    class_names: tuple[str, ...]
+    ignore_label: int | None
+    examples: Examples | Cache
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """`(n,)`, int32; read without decoding an image. Only for classification."""
+        if self.task != "classification":
+            raise DataError(f"{self.name} has a mask for each image, not a label.")
+        return np.array([r["label"] for r in self.examples.records], np.int32)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.examples[index]
+
+    def cached(self) -> "Source":
+        """The same source; an image that was decoded once is kept, as uint8."""
+        return dataclasses.replace(self, examples=Cache(self.examples))
+
+
+def open_source(
+    spec: str,
+    data_dir: str | os.PathLike | None = None,
+    source_dir: str | os.PathLike | None = None,
+) -> Source:
+    """Opens a split of a data set, and prepares the set first if it is one of ours.
+
+    Args:
+      spec: `"builder:split"`, such as `pacs:photo_train`, `camvid:test`,
+        `image_folder:art` or `cifar10:train[:90%]`. Splits can be sliced and added as
+        in TFDS.
+      data_dir: where prepared data is kept; by default the environment variable
+        `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+      source_dir: the folder with the images, or its parent where the folder is called
+        as the builder. Needed to prepare `pacs` and `camvid`, always for
+        `image_folder`; `digits` takes none. It is only read.
+
+    Raises:
+      DataError: if the spec is wrong or there is no such data; it says what to do.
+    """
+    name, _, split = spec.partition(":")
+    if not name or not split:
+        raise DataError(
+            f"A data set is given as builder:split, such as pacs:photo_train, got "
+            f"{spec!r}."
+        )
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    data = Path(data_dir or default).expanduser()
+    if name == ImageFolder.name:
+        builder = _image_folder(data, source_dir)
+    elif name in OURS:
+        builder = _our_builder(OURS[name], data, source_dir)
+        split = OURS[name].ALIASES.get(split, split)
+    elif name in DRAWN:
+        builder = _drawn(*DRAWN[name], data)
+    else:
+        builder = _built_in(name, data)
+    return _source(spec, builder, split)
+
+
+OURS: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Pacs, Camvid)}
+# Those that need no folder, and what draws their images into one.
+DRAWN: dict[str, tuple[type[FolderBuilder], Callable[[Path], None]]] = {
+    digits.Digits.name: (digits.Digits, digits.draw)
+}
+
+
+def _our_builder(
+    kind: type[FolderBuilder], data: Path, source_dir: str | os.PathLike | None
+) -> FolderBuilder:
+    """One of our builders, prepared if need be."""
+
+    def make(folder: Path) -> FolderBuilder:
+        return kind(data_dir=folder, file_format="array_record")
+
+    place = data / kind.name / str(kind.VERSION)
+    if source_dir is None:
+        if not is_prepared(place):
+            raise DataError(
+                f"{kind.name} is not prepared in {data}. Give source_dir, a folder "
+                f"with the layout {kind.LAYOUT}, to prepare it, or the data_dir where "
+                "it is."
+            )
+        return make(data)
+
+    root = _root(source_dir, kind.name)
+    if not is_prepared(place):
+        prepare(make, root, place, data)
+    builder = make(data)
+    metadata: Any = builder.info.metadata
+    if metadata["fingerprint"] != fingerprint(builder.listing(root), root):
+        raise DataError(
+            f"{place} was prepared from a folder that differs from {root}. Remove it "
+            "to prepare it anew, give another data_dir, or leave out source_dir to use "
+            "it as it is."
+        )
+    return builder
+
+
+def _image_folder(data: Path, source_dir: str | os.PathLike | None) -> FolderBuilder:
+    """A builder of the folder as it is now, prepared if need be."""
+    if source_dir is None:
+        raise DataError(
+            f"image_folder needs source_dir, a folder with the layout "
+            f"{ImageFolder.LAYOUT}."
+        )
+    root = Path(source_dir).expanduser()
+    config = config_of(root)
+
+    def make(folder: Path) -> FolderBuilder:
+        return ImageFolder(data_dir=folder, config=config, file_format="array_record")
+
+    place = data / ImageFolder.name / config.name / str(ImageFolder.VERSION)
+    if not is_prepared(place):
+        prepare(make, root, place, data)
+    return make(data)
+
+
+def _drawn(
+    kind: type[FolderBuilder], draw: Callable[[Path], None], data: Path
+) -> FolderBuilder:
+    """A builder of images that are drawn, prepared if need be."""
+
+    def make(folder: Path) -> FolderBuilder:
+        return kind(data_dir=folder, file_format="array_record")
+
+    place = data / kind.name / str(kind.VERSION)
+    if not is_prepared(place):
+        with tempfile.TemporaryDirectory() as folder:
+            draw(Path(folder))
+            prepare(make, Path(folder), place, data)
+    return make(data)
+
+
+def _root(source_dir: str | os.PathLike, name: str) -> Path:
+    """The folder, or the one in it that is called `name`."""
+    folder = Path(source_dir).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"source_dir = {folder} is not a folder.")
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
+    """A builder that TFDS brings along, or one that was prepared in `data`."""
+    try:
+        return tfds.builder(name, data_dir=data, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        ours = ", ".join([*OURS, *DRAWN, ImageFolder.name])
+        raise DataError(
+            f"There is no data set {name!r}: it is none of ours ({ours}), TFDS does "
+            f"not know it, and it is not prepared in {data}."
+        ) from error
+    except (AssertionError, ImportError, ValueError) as error:
+        raise DataError(f"TFDS cannot open {name!r}: {error}") from error
+
+
+def _source(spec: str, builder: tfds.core.DatasetBuilder, split: str) -> Source:
+    features: Any = builder.info.features
+    masks = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.LabeledImage)
+    ]
+    target = "label" if "label" in features else next(iter(masks), None)
+    if "image" not in features or target is None:
+        raise DataError(
+            f"{builder.name} has the features {', '.join(features)}. An image and a "
+            "label, or an image and a labelled mask, are needed."
+        )
+    names = features[target].names or map(str, range(features[target].num_classes))
+    ignore = (builder.info.metadata or {}).get("ignore_label")
+    return Source(
+        name=spec,
+        task="classification" if target == "label" else "segmentation",
+        class_names=tuple(names)[:ignore],
+        ignore_label=ignore,
+        examples=Examples(_records(builder, split, {"image", *masks}), target),
+    )
+
+
+def _records(builder: Any, split: str, encoded: set[str]) -> Any:
+    """The records of a split, images as the bytes of a file where they can be."""
+    decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
+    try:
+        records = builder.as_data_source(split, decoders=decoders)
+        records[0]
+    except ModuleNotFoundError:  # mocked data: to encode it would need TensorFlow
+        return builder.as_data_source(split)
+    except NotImplementedError as error:
+        raise DataError(_how_to_prepare(builder)) from error
+    except (AssertionError, IndexError, OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{builder.name}:{split} cannot be read: {error}") from error
+    return records
+
+
+def _how_to_prepare(builder: Any) -> str:
+    return (
+        f"{builder.name} is not prepared as array_record in {builder.data_dir}. That "
+        "needs TensorFlow, once, on any machine: pip install tensorflow-datasets "
+        f"tensorflow, then tfds build {builder.name} --file_format=array_record "
+        "--data_dir=<folder>. Then give that folder as data_dir."
+    )
