@@ -8,17 +8,38 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 Advance = Callable[[str, int], None]  # what is running, steps done since the last call
 
 
+class ImageRate(ProgressColumn):
+    """Images per second, over the last half minute."""
+
+    def __init__(self, images: int):
+        super().__init__()
+        self._images = images
+
+    def render(self, task: Task) -> Text:
+        if task.speed is None:
+            return Text("")
+        return Text(f"{task.speed * self._images:.0f} images/s")
+
+
 @contextlib.contextmanager
-def progress(console: Console, total: int, done: int = 0) -> Iterator[Advance]:
-    """Shows how far `total` steps have come, `done` of them by an earlier start."""
+def progress(
+    console: Console, total: int, done: int = 0, images: int = 0
+) -> Iterator[Advance]:
+    """Shows how far `total` steps have come, `done` of them by an earlier start.
+
+    `images` is how many a step takes, to show their rate; 0 shows none.
+    """
     if console.is_terminal:
         columns = (
             TextColumn("{task.description:<30}"),
@@ -28,6 +49,7 @@ def progress(console: Console, total: int, done: int = 0) -> Iterator[Advance]:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            *([ImageRate(images)] if images else []),
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("", total=total, completed=done)

@@ -1,0 +1,87 @@
+"""What a run says of itself while it trains, for its record and for TensorBoard."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+Named = Mapping[str, Any]  # path -> number
+
+
+class Log:
+    """The history of a run, one entry an epoch, and its trace, every few steps.
+
+    Attributes:
+      history: `epoch`, `step`, `loss` (mean over the epoch) and `id_val`, lists.
+      trace: `step` and `loss`, lists; `radius`, `drift` and `bound`, lists by path.
+      best: `epoch`, `step` and `id_val` of the best ID validation so far, the first
+        of equals.
+      seconds: of training so far, evaluation excluded.
+    """
+
+    def __init__(self, out: pathlib.Path, step: int, saved: Mapping[str, Any] | None):
+        """A new log, or the one that a checkpoint saved after `step` steps."""
+        content: Any = saved or {
+            "history": {"epoch": [], "step": [], "loss": [], "id_val": []},
+            "trace": {"step": [], "loss": [], "radius": {}, "drift": {}, "bound": {}},
+            "best": None,
+            "seconds": 0.0,
+            "pending": [],
+        }
+        self.history: dict[str, list] = content["history"]
+        self.trace: dict[str, Any] = content["trace"]
+        self.best: dict[str, Any] | None = content["best"]
+        self.seconds: float = content["seconds"]
+        self._losses: list[Any] = content["pending"]  # of the epoch so far
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+
+    def saved(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        return {
+            "history": self.history,
+            "trace": self.trace,
+            "best": self.best,
+            "seconds": self.seconds,
+            "pending": [float(x) for x in jax.device_get(self._losses)],
+        }
+
+    def step(self, scalars: Mapping[str, jax.Array]) -> None:
+        """Notes the loss of a step, without waiting for it."""
+        self._losses.append(scalars["loss"])
+
+    def observe(
+        self, step: int, scalars: Mapping[str, Any], seen: Mapping[str, Named]
+    ) -> None:
+        """Notes what `observation.observe` sees after `step` steps."""
+        scalars, seen = jax.device_get((scalars, seen))
+        self.trace["step"].append(step)
+        self.trace["loss"].append(_short(scalars["loss"]))
+        for name, value in scalars.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
+        for quantity, leaves in seen.items():
+            for path, value in leaves.items():
+                self.trace[quantity].setdefault(path, []).append(_short(value))
+                self._writer.add_scalar(f"{quantity}/{path}", value, step)
+
+    def epoch(self, epoch: int, step: int, id_val: float) -> tuple[float, bool]:
+        """Closes an epoch: its mean loss, and whether it is the best so far."""
+        loss = float(np.mean(np.array(jax.device_get(self._losses), np.float64)))
+        self._losses = []
+        entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
+        for name, value in entry.items():
+            self.history[name].append(value)
+        self._writer.add_scalar("validation/id", id_val, step)
+        better = self.best is None or id_val > self.best["id_val"]
+        if better:
+            self.best = {"epoch": epoch, "step": step, "id_val": id_val}
+        return loss, better
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.5g}")

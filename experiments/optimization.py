@@ -1,0 +1,177 @@
+"""One compiled step of training, the same for every method."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments.methods import METHODS, Params, Rule, only
+from experiments.metrics import mean_loss, share_right
+
+Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...) int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is fixed while a model trains; hashable, so that jit can specialise on it.
+
+    Attributes:
+      method: a key of `METHODS`.
+      optimizer: "adamw" or "sgd".
+      steps: length of the cosine schedule, which ends at `final_scale`.
+      warmup_steps: steps of linear warm-up, within `steps`.
+      final_scale: the last learning rate, as a share of the highest.
+      weight_decay: towards zero; decoupled for adamw, in the gradient for sgd.
+      momentum: of sgd, Nesterov's.
+      clip_norm: the gradient's largest global norm; 0 for no bound.
+      accumulate: into how many parts a batch is cut; their gradients are averaged.
+      label_smoothing: share of the target spread over all classes.
+      new: regular expressions of the leaves that have no pre-trained value.
+    """
+
+    method: str
+    optimizer: str
+    steps: int
+    warmup_steps: int = 0
+    final_scale: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    new: tuple[str, ...] = ()
+
+
+class Knobs(NamedTuple):
+    """What a sweep turns. Traced, so that a whole sweep shares one compilation."""
+
+    learning_rate: float | jax.Array  # the highest of the schedule
+    strength: float | jax.Array  # of the method
+
+
+class TrainState(NamedTuple):
+    """All that a step changes, donated to it and returned in the same order."""
+
+    params: Params
+    statistics: Params  # of batch norms; empty without
+    method: Any
+
+
+def schedule(recipe: Recipe, learning_rate: jax.typing.ArrayLike) -> optax.Schedule:
+    """Linear warm-up from 0, then a cosine down to `final_scale` of the highest."""
+    shape = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if recipe.warmup_steps else 1.0,
+        peak_value=1.0,
+        warmup_steps=recipe.warmup_steps,
+        decay_steps=recipe.steps,
+        end_value=recipe.final_scale,
+    )
+    return lambda count: jnp.asarray(learning_rate * shape(count))
+
+
+def rule(recipe: Recipe, knobs: Knobs) -> Rule:
+    """The method on top of its base optimizer."""
+    rate = schedule(recipe, knobs.learning_rate)
+    links = []
+    if recipe.clip_norm:
+        links.append(optax.clip_by_global_norm(recipe.clip_norm))
+    if recipe.optimizer == "adamw":
+        links.append(optax.adamw(rate, weight_decay=recipe.weight_decay))
+    else:
+        links.append(optax.add_decayed_weights(recipe.weight_decay))
+        links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
+    method = METHODS[recipe.method]
+    base = only(optax.chain(*links), method.trains)
+    return method.rule(base, knobs.strength, recipe.new)
+
+
+@functools.partial(jax.jit, static_argnames="recipe")
+def init_method(recipe: Recipe, knobs: Knobs, params: Params) -> Any:
+    """The state of the method (and of its optimizer) for these params."""
+    return rule(recipe, knobs).init(params)
+
+
+def forward(
+    graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
+) -> tuple[jax.Array, Params]:
+    """Logits in training mode, and the statistics of the batch norms after it."""
+    model: Any = nnx.merge(graphdef, params, statistics, copy=True)
+    logits = model(images, train=True)
+    return logits, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
+
+
+def predict(
+    graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
+) -> jax.Array:
+    """Logits in inference mode."""
+    model: Any = nnx.merge(graphdef, params, statistics)
+    return model(images, train=False)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("recipe", "graphdef"), donate_argnames="state"
+)
+def train_step(
+    recipe: Recipe,
+    graphdef: nnx.GraphDef,
+    knobs: Knobs,
+    state: TrainState,
+    batch: Batch,
+    held_out: Batch | None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step.
+
+    Args:
+      recipe: see `Recipe`.
+      graphdef: of the model.
+      knobs: see `Knobs`.
+      state: donated.
+      batch: `n` images and their targets; `n` is a multiple of `recipe.accumulate`.
+      held_out: another batch, for the methods that need one.
+
+    Returns:
+      The new state, and scalars: the mean `loss` and `accuracy` over the batch before
+      the step, and the global norm of its gradient.
+    """
+    tx = rule(recipe, knobs)
+
+    def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
+        logits, statistics = forward(graphdef, params, statistics, part["image"])
+        loss = mean_loss(logits, part["target"], recipe.label_smoothing)
+        right = share_right(logits, part["target"])
+        return loss, (statistics, {"loss": loss, "accuracy": right})
+
+    def held_out_loss(params: Params) -> jax.Array:
+        assert held_out is not None
+        logits = predict(graphdef, params, statistics, held_out["image"])
+        return mean_loss(logits, held_out["target"], recipe.label_smoothing)
+
+    grads, (statistics, scalars) = _gradient(
+        jax.grad(loss_fn, has_aux=True), recipe.accumulate, state, batch
+    )
+    scalars["gradient_norm"] = optax.tree.norm(grads)
+    params, method = tx.step(
+        grads, state.method, state.params, None if held_out is None else held_out_loss
+    )
+    return TrainState(params, statistics, method), scalars
+
+
+def _gradient(grad_fn: Any, parts: int, state: TrainState, batch: Batch) -> Any:
+    """The mean gradient over the parts of a batch, one part in memory at a time."""
+    if parts == 1:
+        return grad_fn(state.params, state.statistics, batch)
+
+    def body(carry: Any, part: Batch) -> Any:
+        total, statistics = carry
+        grads, (statistics, scalars) = grad_fn(state.params, statistics, part)
+        return (optax.tree.add(total, grads), statistics), scalars
+
+    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    start = (optax.tree.zeros_like(state.params), state.statistics)
+    (total, statistics), scalars = jax.lax.scan(body, start, cut)
+    means = jax.tree.map(jnp.mean, scalars)
+    return optax.tree.scale(1 / parts, total), (statistics, means)

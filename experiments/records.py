@@ -1,0 +1,216 @@
+"""The folder of a run: its configuration, its record, and what may not be mixed up."""
+
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+import ftp_optax
+
+JOB = "experiments.train"
+CONFIG = "config.json"
+METRICS = "metrics.json"
+CHECKPOINTS = "checkpoints"
+SELECTED = "selected"  # the parameters that ID validation chose
+
+
+class RecordError(ValueError):
+    """The folder holds something that this run must not touch or continue."""
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON; what is not a finite number becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(jsonable(content), allow_nan=False, indent=1)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+      RecordError: it does not.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, found {type(content)}.")
+    return content
+
+
+# What a run may be continued with after it has changed: it decides where things are
+# found and how fast they come, not what the numbers are.
+FREE = ("data_dir", "source_dir", "workers", "cache", "save_every", "weights")
+
+
+def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Opens a run's folder, new or left by an earlier start of the same run.
+
+    Args:
+      out: the folder; created if it is missing.
+      config: the run's whole configuration, as nested dicts.
+
+    Returns:
+      The record, if the run is finished.
+
+    Raises:
+      RecordError: the folder belongs to a run of another configuration, or is no run's.
+    """
+    config = jsonable(config)
+    file = out / CONFIG
+    if file.exists():
+        found = read(file)
+        if differences := _differences(found, config):
+            raise RecordError(
+                f"{out} is a run of another configuration ({differences}). Use another"
+                " --out, or remove the folder."
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise RecordError(f"{out} is no run's folder: it has no {CONFIG}. Use another.")
+    out.mkdir(parents=True, exist_ok=True)
+    write(file, config)
+    metrics = out / METRICS
+    return read(metrics) if metrics.exists() else None
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif key not in FREE:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    a, b = _flat(old), _flat(new)
+    keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
+    return ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} now" for k in keys)
+
+
+def check_same_start(run: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Raises a `RecordError` unless a finished run began where this one does."""
+    record = read(run / METRICS)
+    old, new = record["config"], jsonable(config)
+    for option in ("model.name", "start", "data.train", "data.image_size"):
+        a, b = _flat(old).get(option), _flat(new).get(option)
+        if a != b:
+            raise RecordError(
+                f"trained_from: {run} has {option} {a}, but this run has {b}."
+            )
+
+
+def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:
+    """Saves the parameters of a finished run, in place of older ones."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        content = {"params": params, "statistics": statistics}
+        checkpointer.save((out / SELECTED).absolute(), content, force=True)
+
+
+def load_selected(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The parameters and statistics of a finished run, as numpy arrays.
+
+    Raises:
+      RecordError: there are none, or they are of another model.
+    """
+    names = ("params", "statistics")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            found = checkpointer.restore(
+                (out / SELECTED).absolute(), dict(zip(names, like, strict=True))
+            )
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise RecordError(
+                f"{out / SELECTED} holds no parameters of this model: {error}"
+            ) from error
+    params, statistics = (jax.tree.map(np.array, found[name]) for name in names)
+    return params, statistics
+
+
+def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The parameters and statistics that another run selected, to start from.
+
+    Args:
+      run: the folder of a finished run.
+      like: params and statistics of the model that starts.
+
+    Returns:
+      Numpy arrays. The head is that of `like` if the run's is of another shape, since
+      it told other classes apart.
+
+    Raises:
+      RecordError: the folder is not that of a finished run, or of another model.
+    """
+    if not ((run / METRICS).is_file() and (run / SELECTED).is_dir()):
+        raise RecordError(
+            f"model.weights: {run} is not the folder of a finished run; it needs"
+            f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
+        )
+    with ocp.StandardCheckpointer() as checkpointer:
+        metadata: Any = checkpointer.metadata((run / SELECTED).absolute())
+    stored = metadata.item_metadata.tree
+    params, statistics = like
+    here = _shapes({"params": params, "statistics": statistics})
+    there = _shapes(stored)
+    for path in sorted({*here, *there}):
+        if here.get(path) != there.get(path) and not path.startswith("params/head/"):
+            raise RecordError(
+                f"model.weights: {run} is a run of another model,"
+                f" {read(run / METRICS)['model']}: {path} is {there.get(path)} there,"
+                f" {here.get(path)} here."
+            )
+    head = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), stored["params"]["head"])
+    found, statistics = load_selected(run, (params | {"head": head}, statistics))
+    if _shapes(found["head"]) != _shapes(params["head"]):
+        found = found | {"head": params["head"]}
+    return found, statistics
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    named = jax.tree.leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in named
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers may depend on."""
+    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn", "grain")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"ftp_optax": ftp_optax.__version__, **found}
+
+
+def machine() -> str:
+    """The machine in words."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    return (
+        f"{jax.device_count()} x {', '.join(kinds)}, {os.cpu_count()} cores,"
+        f" {platform.system()} {platform.machine()}"
+    )

@@ -1,0 +1,204 @@
+"""Runs every method at every setting and seed, then the chosen settings once more.
+
+python -m experiments.sweep --config=experiments/configs/pacs_study.py --out=runs/pacs
+
+Each method gets the same number of settings; ID validation alone chooses among them.
+Runs go one after the other into folders of their own; finished ones are skipped, and
+one that was interrupted goes on. `python -m experiments.report` reads the result.
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from experiments import records
+from experiments.configs.base import Config
+from experiments.launch import launch
+from experiments.methods import METHODS
+from experiments.settings import SettingError, one_of, plain_dict
+from experiments.train import run
+
+JOB = "experiments.sweep"
+SWEEP = "sweep.json"
+STAGES = ("tune", "final")
+TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
+
+
+class Setting(NamedTuple):
+    """What a sweep chooses; `None` where the method has no such number."""
+
+    learning_rate: float | None
+    strength: float | None
+
+
+class Planned(NamedTuple):
+    """One run of a sweep."""
+
+    stage: str
+    method: str
+    setting: Setting
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Such as `ftp-lr0.001-kappa1-seed0`."""
+        rate, strength = self.setting
+        name = self.method
+        if rate is not None:
+            name += f"-lr{rate:g}"
+        if strength is not None:
+            kind = METHODS[self.method].strength
+            assert kind is not None
+            name += f"-{kind.name.replace(' ', '_')}{strength:g}"
+        return f"{name}-seed{self.seed}"
+
+
+# ---- The plan ----------------------------------------------------------------------
+
+
+def settings(config: Config) -> dict[str, list[Setting]]:
+    """The settings of every method, as many for each.
+
+    Raises:
+      SettingError: a method is unknown, or has more settings than another.
+    """
+    found = {}
+    for method in config.methods:
+        one_of("methods", method, METHODS)
+        one_of("settings", method, config.settings.to_dict())
+        pairs = [Setting(*pair) for pair in config.settings[method]]
+        if len(set(pairs)) < len(pairs):
+            raise SettingError(f"settings.{method}: a setting is given twice.")
+        found[method] = pairs
+    counts = {method: len(pairs) for method, pairs in found.items()}
+    if len(set(counts.values())) > 1:
+        raise SettingError(
+            f"settings: expected as many for every method, got {counts}."
+        )
+    return found
+
+
+def tuning(config: Config) -> Iterator[Planned]:
+    """The runs that ID validation chooses from."""
+    grid = settings(config)
+    for method, pairs in grid.items():
+        for setting in pairs:
+            for seed in config.tune_seeds:
+                yield Planned("tune", method, setting, seed)
+
+
+def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
+    """The configuration of one run."""
+    result: Config = ConfigDict(config.run.to_dict(), type_safe=False)
+    result.update(config[planned.stage].to_dict())
+    result.method, result.seed = planned.method, planned.seed
+    rate, strength = planned.setting
+    if rate is not None:
+        result.learning_rate = rate
+    result.strength = strength
+    if result.model.weights is not None:  # each seed may have its own
+        result.model.weights = result.model.weights.replace("{seed}", str(planned.seed))
+    trained = planned._replace(method=TRAINS_FOR_OTHERS, setting=Setting(rate, None))
+    if METHODS[planned.method].mixes and (out / trained.stage / trained.name).exists():
+        result.trained_from = str(out / trained.stage / trained.name)
+    if planned.method != TRAINS_FOR_OTHERS:
+        result.wise_alphas = ()
+    return result
+
+
+# ---- Selection ---------------------------------------------------------------------
+
+
+def select(
+    grid: Mapping[str, list[Setting]],
+    scores: Mapping[tuple[str, Setting], list[float]],
+) -> dict[str, Setting]:
+    """The setting of each method with the best mean ID validation.
+
+    Of equals the smaller learning rate wins, then the setting that comes first.
+    """
+
+    def key(method: str, setting: Setting) -> tuple[float, float]:
+        mean = round(float(np.mean(scores[method, setting])), 9)
+        return mean, -(setting.learning_rate or 0.0)
+
+    return {
+        method: max(pairs, key=lambda pair: key(method, pair))
+        for method, pairs in grid.items()
+    }
+
+
+# ---- Running -----------------------------------------------------------------------
+
+
+def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
+    """Runs what is missing of both stages; returns the content of `sweep.json`."""
+    grid = settings(config)
+    out.mkdir(parents=True, exist_ok=True)
+    stage = run_all(config, list(tuning(config)), out, console)
+    scores: dict[tuple[str, Setting], list[float]] = {}
+    for planned, record in stage.items():
+        score = record["id_val"] if record["status"] == "finished" else 0.0
+        scores.setdefault((planned.method, planned.setting), []).append(score)
+    chosen = select(grid, scores)
+    final = [
+        Planned("final", method, setting, seed)
+        for method, setting in chosen.items()
+        for seed in config.final_seeds
+    ]
+    # The runs that others mix have to be there at the mixed settings too.
+    content = {
+        "job": JOB,
+        "name": config.run.name,
+        "config": plain_dict(config),
+        "selected": {
+            method: {
+                **setting._asdict(),
+                "id_val": float(np.mean(scores[method, setting])),
+                "runs": [f"final/{p.name}" for p in final if p.method == method],
+            }
+            for method, setting in chosen.items()
+        },
+    }
+    records.write(out / SWEEP, content)
+    run_all(config, final, out, console)
+    return content
+
+
+def run_all(
+    config: Config, plan: list[Planned], out: pathlib.Path, console: Console
+) -> dict[Planned, dict[str, Any]]:
+    """The record of every planned run, trained now or earlier."""
+    found = {}
+    for number, planned in enumerate(plan, 1):
+        folder = out / planned.stage / planned.name
+        new = not (folder / records.METRICS).exists()
+        record = run(configured(config, planned, out), folder, console)
+        found[planned] = record
+        if new:
+            summary = record["summary"]
+            console.print(
+                f"{planned.stage} {number}/{len(plan)} {planned.name}:"
+                f" ID validation {record['id_val']:.3f}, ID {summary['id']:.3f},"
+                f" OOD {summary['ood'] or float('nan'):.3f}"
+            )
+    return found
+
+
+# ---- Command line ------------------------------------------------------------------
+
+
+def show(config: Config, out: pathlib.Path, console: Console) -> None:
+    """Sweeps, and prints what was chosen."""
+    content = sweep(config, out, console)
+    for method, chosen in content["selected"].items():
+        console.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
+    console.print(f"Now: python -m experiments.report {out}")
+
+
+if __name__ == "__main__":
+    launch(JOB, show, str(__doc__))

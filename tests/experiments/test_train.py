@@ -1,0 +1,251 @@
+"""The training loop, end to end on mocked data: every method, and every way to stop."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from rich.console import Console
+
+from experiments import records, train
+from experiments.configs import base
+from experiments.interruption import Interrupted
+from experiments.methods import METHODS
+from experiments.settings import SettingError
+from experiments.start import opened, probing, starting_point
+
+QUIET = Console(quiet=True)
+SAME = ("history", "trace", "leaves", "evaluation", "id_val", "selected", "summary")
+
+
+def small_config(**changes):
+    config = base.get_config()
+    config.name = "mocked"
+    config.data.train, config.data.validation = "cifar10:train", "cifar10:test"
+    config.data.tests = {"id": "cifar10:test", "ood": "cifar10:train"}
+    config.data.image_size = (16, 16)
+    config.model.name = "small"
+    config.batch_size, config.evaluation_batch_size = 8, 16
+    config.steps, config.observe_every, config.save_every = 2, 1, 100
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(autouse=True)
+def mocked():
+    with tfds.testing.mock_data(num_examples=24):
+        yield
+    for made_once in (opened, starting_point, probing):
+        made_once.cache_clear()
+
+
+def same(a, b):
+    for key in SAME:
+        np.testing.assert_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_two_steps_and_is_measured_everywhere(method, tmp_path):
+    record = train.run(small_config(method=method), tmp_path / "run", QUIET)
+    assert record["status"] == "finished"
+    assert set(record["evaluation"]) == {"id", "ood"}
+    assert record["evaluation"]["ood"]["images"] == 24
+    assert record == json.loads((tmp_path / "run/metrics.json").read_text())
+    leaves, probes = record["leaves"], METHODS[method].probes
+    assert list(leaves) == record["layers"]
+    assert leaves["head/kernel"]["drift"] > 0
+    if not probes:
+        assert record["history"]["step"] == [2]
+        assert np.isfinite(record["trace"]["loss"]).all()
+    # The first step of a method with radii leaves the trunk where it was.
+    moved = leaves["backbone/conv1/kernel"]["drift"] > 0
+    assert moved == (METHODS[method].trains == "" and not probes)
+    has_radii = method.startswith("ftp") or method == "tpgm"
+    assert (leaves["backbone/conv1/kernel"]["radius"] is not None) == has_radii
+
+
+def test_a_new_head_has_no_anchor_and_a_probed_one_has(tmp_path):
+    new = train.run(small_config(method="ftp"), tmp_path / "new", QUIET)
+    assert new["leaves"]["head/kernel"]["radius"] is None
+    probed = train.run(
+        small_config(method="ftp", start="probed head"), tmp_path / "probed", QUIET
+    )
+    assert probed["leaves"]["head/kernel"]["radius"] is not None
+    assert probed["start"] == "probed head"
+
+
+def test_lp_ft_starts_from_a_probed_head_whatever_the_configuration_says(tmp_path):
+    record = train.run(small_config(method="lp-ft"), tmp_path / "run", QUIET)
+    assert record["start"] == "probed head"
+    assert record["leaves"]["head/kernel"]["norm"] > 0
+
+
+@pytest.mark.parametrize("method", ["ftp", "tpgm"])
+def test_a_run_that_is_told_to_stop_goes_on_with_the_same_numbers(
+    method, tmp_path, monkeypatch
+):
+    config = small_config(method=method, steps=7)
+    whole = train.run(config, tmp_path / "whole", QUIET)
+    taken = []
+    draw = train.next_batches
+
+    def draw_and_stop(*args):
+        taken.append(None)
+        if len(taken) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*args)
+
+    monkeypatch.setattr(train, "next_batches", draw_and_stop)
+    with pytest.raises(Interrupted) as interrupted:
+        train.run(config, tmp_path / "parts", QUIET)
+    assert interrupted.value.status == 143
+    assert len(taken) == 4
+    assert not (tmp_path / "parts/metrics.json").exists()
+    same(whole, train.run(config, tmp_path / "parts", QUIET))
+    assert len(taken) == 7
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path):
+    config = small_config(method="ftp", steps=7, save_every=3)
+    whole = train.run(config, tmp_path / "whole", QUIET)
+    script = f"""
+        import os, signal, sys
+        sys.path[:0] = {sys.path!r}
+        from tests_of_train import *
+        draw, taken = train.next_batches, []
+        def draw_and_die(*args):
+            taken.append(None)
+            if len(taken) == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return draw(*args)
+        train.next_batches = draw_and_die
+        with tfds.testing.mock_data(num_examples=24):
+            config = small_config(method="ftp", steps=7, save_every=3)
+            train.run(config, pathlib.Path({str(tmp_path / "parts")!r}), QUIET)
+    """
+    here = pathlib.Path(__file__)
+    (tmp_path / "tests_of_train.py").write_text(here.read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(here.parents[2])},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    same(whole, train.run(config, tmp_path / "parts", QUIET))
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
+    config = small_config(method="fine-tune")
+    first = train.run(config, tmp_path / "run", QUIET)
+    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
+    assert train.run(config, tmp_path / "run", QUIET) == first
+
+
+def test_the_folder_of_another_configuration_is_refused(tmp_path):
+    train.run(small_config(method="fine-tune"), tmp_path / "run", QUIET)
+    with pytest.raises(
+        records.RecordError, match=r"learning_rate: 0.001 there, 0.01 now"
+    ):
+        train.run(
+            small_config(method="fine-tune", learning_rate=0.01),
+            tmp_path / "run",
+            QUIET,
+        )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("")
+    with pytest.raises(records.RecordError, match=r"no run's folder"):
+        train.run(small_config(), tmp_path / "mine", QUIET)
+
+
+def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
+    tuned = small_config(method="fine-tune", wise_alphas=(0.0, 0.5, 1.0))
+    whole = train.run(tuned, tmp_path / "tuned", QUIET)
+    curve = whole["wise_curve"]
+    assert curve["id"][-1] == whole["summary"]["id"]
+    mixed = small_config(
+        method="wise-ft", strength=0.5, trained_from=str(tmp_path / "tuned")
+    )
+    record = train.run(mixed, tmp_path / "mixed", QUIET)
+    assert record["summary"]["ood"] == curve["ood"][1]
+    for path, leaf in record["leaves"].items():
+        assert leaf["drift"] == pytest.approx(
+            whole["leaves"][path]["drift"] / 2, rel=1e-4
+        )
+    with pytest.raises(records.RecordError, match=r"trained_from: .* has start"):
+        train.run(
+            mixed.copy_and_resolve_references() | {"start": "probed head"},
+            tmp_path / "other",
+            QUIET,
+        )
+
+
+def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
+    whole = train.run(small_config(method="l2-sp"), tmp_path / "whole", QUIET)
+    parts = train.run(
+        small_config(method="l2-sp", accumulate=4), tmp_path / "parts", QUIET
+    )
+    np.testing.assert_allclose(
+        whole["trace"]["loss"], parts["trace"]["loss"], rtol=1e-4
+    )
+    for path, leaf in whole["leaves"].items():
+        assert leaf["drift"] == pytest.approx(parts["leaves"][path]["drift"], rel=1e-2)
+
+
+def test_all_devices_train_together(tmp_path):
+    assert jax.device_count() == 1  # the suite's own; eight of them in a child below
+    alone = train.run(small_config(method="ftp", steps=4), tmp_path / "one", QUIET)
+    script = f"""
+        import sys
+        sys.path[:0] = {sys.path!r}
+        from tests_of_train import *
+        assert jax.device_count() == 8
+        with tfds.testing.mock_data(num_examples=24):
+            config = small_config(method="ftp", steps=4)
+            train.run(config, pathlib.Path({str(tmp_path / "eight")!r}), QUIET)
+    """
+    here = pathlib.Path(__file__)
+    (tmp_path / "tests_of_train.py").write_text(here.read_text())
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(here.parents[2]),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+        check=True,
+    )
+    together = records.read(tmp_path / "eight/metrics.json")
+    np.testing.assert_allclose(
+        alone["trace"]["loss"], together["trace"]["loss"], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ftpp"}, "method: expected one of .*Did you mean 'ftp'"),
+        ({"model.name": "resnet"}, "model.name: expected one of"),
+        ({"start": "old head"}, "start: expected one of new head, probed head"),
+        ({"data.id": "photo"}, "data.id: expected one of id, ood"),
+        ({"data.train": None}, "data.train: it has no default"),
+        ({"method": "fine-tune", "strength": 0.5}, "strength: fine-tune has none"),
+        ({"accumulate": 3}, "accumulate: expected a divisor of batch_size, 8"),
+        ({"batch_size": 0}, "batch_size: expected a number from 1 on, got 0"),
+        ({"epochs": 0, "steps": 0}, "epochs: expected a number above 0"),
+        ({"start": "loaded head"}, "model.weights: it has no default"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        train.run(small_config(**changes), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
