@@ -2,48 +2,44 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
 
-import jax
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from rich.console import Console
 
 from experiments import records, train
-from experiments.configs import base
 from experiments.interruption import Interrupted
 from experiments.methods import METHODS
 from experiments.settings import SettingError
-from experiments.start import opened, probing, starting_point
+from mocked_runs import QUIET, small_config
 
-QUIET = Console(quiet=True)
+pytestmark = pytest.mark.usefixtures("mocked_data")
+
 SAME = ("history", "trace", "leaves", "evaluation", "id_val", "selected", "summary")
 
 
-def small_config(**changes):
-    config = base.get_config()
-    config.name = "mocked"
-    config.data.train, config.data.validation = "cifar10:train", "cifar10:test"
-    config.data.tests = {"id": "cifar10:test", "ood": "cifar10:train"}
-    config.data.image_size = (16, 16)
-    config.model.name = "small"
-    config.batch_size, config.evaluation_batch_size = 8, 16
-    config.steps, config.observe_every, config.save_every = 2, 1, 100
-    config.update_from_flattened_dict(changes)
-    return config
-
-
-@pytest.fixture(autouse=True)
-def mocked():
-    with tfds.testing.mock_data(num_examples=24):
-        yield
-    for made_once in (opened, starting_point, probing):
-        made_once.cache_clear()
+def in_a_child(code, **environment):
+    """Runs code in a process of its own, with this module's imports."""
+    script = f"""
+import os, pathlib, signal, sys
+sys.path[:0] = {sys.path!r}
+import jax
+import tensorflow_datasets as tfds
+from experiments import train
+from mocked_runs import IMAGES, QUIET, small_config
+with tfds.testing.mock_data(num_examples=IMAGES):
+{textwrap.indent(textwrap.dedent(code), "    ")}
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def same(a, b):
@@ -115,10 +111,7 @@ def test_a_run_that_is_told_to_stop_goes_on_with_the_same_numbers(
 def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path):
     config = small_config(method="ftp", steps=7, save_every=3)
     whole = train.run(config, tmp_path / "whole", QUIET)
-    script = f"""
-        import os, signal, sys
-        sys.path[:0] = {sys.path!r}
-        from tests_of_train import *
+    done = in_a_child(f"""
         draw, taken = train.next_batches, []
         def draw_and_die(*args):
             taken.append(None)
@@ -126,20 +119,11 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return draw(*args)
         train.next_batches = draw_and_die
-        with tfds.testing.mock_data(num_examples=24):
-            config = small_config(method="ftp", steps=7, save_every=3)
-            train.run(config, pathlib.Path({str(tmp_path / "parts")!r}), QUIET)
-    """
-    here = pathlib.Path(__file__)
-    (tmp_path / "tests_of_train.py").write_text(here.read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(here.parents[2])},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+        config = small_config(method="ftp", steps=7, save_every=3)
+        train.run(config, pathlib.Path({str(tmp_path / "parts")!r}), QUIET)
+    """)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "parts/checkpoints/3").is_dir()
     same(whole, train.run(config, tmp_path / "parts", QUIET))
 
 
@@ -180,12 +164,9 @@ def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
         assert leaf["drift"] == pytest.approx(
             whole["leaves"][path]["drift"] / 2, rel=1e-4
         )
+    mixed.start = "probed head"
     with pytest.raises(records.RecordError, match=r"trained_from: .* has start"):
-        train.run(
-            mixed.copy_and_resolve_references() | {"start": "probed head"},
-            tmp_path / "other",
-            QUIET,
-        )
+        train.run(mixed, tmp_path / "other", QUIET)
 
 
 def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
@@ -200,30 +181,16 @@ def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
         assert leaf["drift"] == pytest.approx(parts["leaves"][path]["drift"], rel=1e-2)
 
 
-def test_all_devices_train_together(tmp_path):
-    assert jax.device_count() == 1  # the suite's own; eight of them in a child below
+def test_eight_devices_take_the_steps_of_one(tmp_path):
     alone = train.run(small_config(method="ftp", steps=4), tmp_path / "one", QUIET)
-    script = f"""
-        import sys
-        sys.path[:0] = {sys.path!r}
-        from tests_of_train import *
+    code = f"""
         assert jax.device_count() == 8
-        with tfds.testing.mock_data(num_examples=24):
-            config = small_config(method="ftp", steps=4)
-            train.run(config, pathlib.Path({str(tmp_path / "eight")!r}), QUIET)
+        config = small_config(method="ftp", steps=4)
+        train.run(config, pathlib.Path({str(tmp_path / "eight")!r}), QUIET)
     """
-    here = pathlib.Path(__file__)
-    (tmp_path / "tests_of_train.py").write_text(here.read_text())
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "PYTHONPATH": str(here.parents[2]),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        },
-        check=True,
-    )
+    flags = "--xla_force_host_platform_device_count=8"
+    done = in_a_child(code, XLA_FLAGS=flags)
+    assert done.returncode == 0, done.stderr
     together = records.read(tmp_path / "eight/metrics.json")
     np.testing.assert_allclose(
         alone["trace"]["loss"], together["trace"]["loss"], rtol=1e-4

@@ -1,0 +1,95 @@
+"""The schedule, the frozen leaves and the probe, each against its definition."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from experiments import probe
+from experiments.methods import METHODS, only
+from experiments.optimization import Knobs, Recipe, rule, schedule
+
+
+def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
+    recipe = Recipe("fine-tune", "adamw", steps=110, warmup_steps=10, final_scale=0.1)
+    rate = schedule(recipe, 0.5)
+    assert rate(0) == 0
+    assert rate(5) == pytest.approx(0.25)
+    assert rate(10) == pytest.approx(0.5)
+    middle = 0.05 + 0.45 * (1 + math.cos(math.pi / 2)) / 2
+    assert rate(60) == pytest.approx(middle, rel=1e-5)
+    assert rate(110) == pytest.approx(0.05)
+
+
+def test_without_warm_up_the_first_step_has_the_highest_rate():
+    assert schedule(Recipe("fine-tune", "adamw", steps=10), 0.5)(0) == 0.5
+
+
+def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
+    params = {"trunk": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+    tx = only(optax.adamw(0.1, weight_decay=1.0), "^head/")
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert not updates["trunk"]["kernel"].any()
+    assert updates["head"]["kernel"].all()
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_base_optimizer_is_optax_and_clips_the_gradient(name):
+    params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([30.0, 40.0])}
+    recipe = Recipe("fine-tune", name, steps=10, weight_decay=0.1, clip_norm=1.0)
+    method = rule(recipe, Knobs(0.01, 0.0))
+    new, _ = method.step(grads, method.init(params), params, None)
+    clipped = np.array([0.6, 0.8])
+    if name == "adamw":
+        step = -0.01 * (np.sign(clipped) + 0.1 * np.array([1.0, -2.0]))
+    else:
+        decayed = clipped + 0.1 * np.array([1.0, -2.0])
+        step = -0.01 * 1.9 * decayed  # Nesterov's first step, momentum 0.9
+    np.testing.assert_allclose(new["w"], params["w"] + step, rtol=1e-5)
+
+
+def test_every_entry_of_the_registry_says_what_its_strength_is():
+    for name, method in METHODS.items():
+        assert name == name.lower()
+        assert method.strength is None or method.strength.default > 0
+
+
+def features(classes, n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n).astype(np.int32)
+    centres = rng.normal(0, 1, (classes, 6))
+    scale = np.array([1, 10, 0.1, 1, 1, 5])
+    inputs = (centres[labels] + rng.normal(0, 0.8, (n, 6))) * scale + 3
+    return probe.Features(inputs.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_probed_head_predicts_what_scikit_learn_predicts(classes):
+    train = features(classes)
+    head = probe.fit(train, classes, 1.0)
+    scaled = (train.inputs - train.inputs.mean(0)) / train.inputs.std(0)
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(scaled, train.labels)
+    logits = train.inputs @ head.kernel + head.bias
+    np.testing.assert_allclose(
+        jax.nn.softmax(logits), model.predict_proba(scaled), atol=2e-3
+    )
+
+
+def test_a_class_without_examples_is_never_predicted():
+    train = features(3)
+    head = probe.fit(train, 5, 1.0)
+    assert (train.inputs @ head.kernel + head.bias).argmax(-1).max() == 2
+
+
+def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():
+    train, validation = features(4), features(4, seed=1)
+    scores = {
+        c: probe.accuracy(probe.fit(train, 4, c), validation) for c in probe.STRENGTHS
+    }
+    _, chosen = probe.best(train, validation, 4)
+    assert scores[chosen] == max(scores.values())

@@ -1,0 +1,85 @@
+"""Sweeps: the plan, the choice, and going on after a stop."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import records, sweep, train
+from experiments.settings import SettingError
+from experiments.sweep import Planned, Setting
+from mocked_runs import QUIET, small_config
+
+pytestmark = pytest.mark.usefixtures("mocked_data")
+
+SETTINGS = {
+    "fine-tune": ((1e-3, None), (1e-2, None)),
+    "ftp": ((1e-3, 0.0), (1e-3, 1.0)),
+    "wise-ft": ((1e-3, 0.5), (1e-2, 0.5)),
+}
+
+
+def study(**changes):
+    config = ConfigDict()
+    config.run = small_config()
+    config.methods = tuple(SETTINGS)
+    config.settings = ConfigDict(SETTINGS)
+    config.tune_seeds, config.final_seeds = (0,), (0, 1)
+    config.tune = ConfigDict({"data": {"limit": 10}})
+    config.final = ConfigDict({"steps": 3})
+    config.update(changes)
+    return config
+
+
+def test_a_run_is_named_after_what_it_varies():
+    planned = Planned("tune", "ftp", Setting(1e-3, 0.5), 2)
+    assert planned.name == "ftp-lr0.001-kappa0.5-seed2"
+    assert Planned("tune", "tpgm", Setting(1e-3, 0.1), 0).name == (
+        "tpgm-lr0.001-radius_rate0.1-seed0"
+    )
+    assert Planned("tune", "fine-tune", Setting(1e-2, None), 0).name == (
+        "fine-tune-lr0.01-seed0"
+    )
+
+
+def test_the_best_mean_on_validation_is_chosen_and_of_equals_the_smaller_rate():
+    a, b, c = Setting(1e-2, 0.0), Setting(1e-3, 0.0), Setting(1e-3, 1.0)
+    scores = {("ftp", a): [0.5, 0.9], ("ftp", b): [0.7, 0.7], ("ftp", c): [0.7, 0.7]}
+    assert sweep.select({"ftp": [a, b, c]}, scores) == {"ftp": b}
+    scores["ftp", c] = [0.7, 0.71]
+    assert sweep.select({"ftp": [a, b, c]}, scores) == {"ftp": c}
+
+
+def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeypatch):
+    content = sweep.sweep(study(), tmp_path, QUIET)
+    assert len(list((tmp_path / "tune").iterdir())) == 6
+    for method, chosen in content["selected"].items():
+        assert len(chosen["runs"]) == 2
+        scores = [
+            records.read(tmp_path / "tune" / p.name / records.METRICS)["id_val"]
+            for p in sweep.tuning(study())
+            if p.method == method
+        ]
+        assert chosen["id_val"] == max(scores)
+        for name in chosen["runs"]:
+            record = records.read(tmp_path / name / records.METRICS)
+            assert record["setting"]["learning_rate"] == chosen["learning_rate"]
+            assert record.get("steps", 3) == 3  # what `final` says
+    # The mixture did not train: it took what fine-tuning had left.
+    mixed = records.read(tmp_path / "tune/wise-ft-lr0.001-alpha0.5-seed0/metrics.json")
+    assert mixed["config"]["trained_from"].endswith("tune/fine-tune-lr0.001-seed0")
+    assert "history" not in mixed
+
+    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
+    assert sweep.sweep(study(), tmp_path, QUIET) == content
+
+
+def test_every_method_has_the_same_budget():
+    unequal = study()
+    unequal.settings.ftp = ((1e-3, 0.0),)
+    with pytest.raises(SettingError, match=r"as many for every method.*'ftp': 1"):
+        sweep.settings(unequal)
+    twice = study()
+    twice.settings.ftp = ((1e-3, 0.0), (1e-3, 0.0))
+    with pytest.raises(SettingError, match=r"settings\.ftp: a setting is given twice"):
+        sweep.settings(twice)
+    with pytest.raises(SettingError, match="methods: expected one of"):
+        sweep.settings(study(methods=("ftpp",)))
