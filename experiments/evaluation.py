@@ -109,18 +109,24 @@ def measure_all(
 def summarise(
     evaluation: Mapping[str, Mapping[str, Any]], metric: str
 ) -> dict[str, float | None]:
-    """Mean of the headline metric over each group, and OOD in relation to ID.
+    """Mean of the headline metric over each group, and what shifts leave of ID.
 
     Returns:
       `id`, `ood`, `corruption`: means over the group's domains, `None` without any;
-      `relative_robustness`: `ood / id`, `None` if either is missing or ID is 0.
+      `relative_robustness`: `ood / id`, or `corruption / id` of a data set whose only
+      shift is corruption; `None` if either is missing or ID is 0.
     """
     found: dict[str, float | None] = {}
     for group in ("id", "ood", "corruption"):
         values = [d[metric] for d in evaluation.values() if d["group"] == group]
         found[group] = float(np.mean(values)) if values else None
-    id_value, ood = found["id"], found["ood"]
+    id_value, shifted = found["id"], found[shift(found)]
     found["relative_robustness"] = (
-        None if ood is None or not id_value else ood / id_value
+        None if shifted is None or not id_value else shifted / id_value
     )
     return found
+
+
+def shift(summary: Mapping[str, float | None]) -> str:
+    """The group that robustness is read off: "ood", or "corruption" without OOD sets."""
+    return "ood" if summary["ood"] is not None else "corruption"

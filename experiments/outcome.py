@@ -71,10 +71,15 @@ def leaves(setup: Setup, trained: Trained) -> dict[str, dict[str, float | None]]
 
 
 def wise_curve(setup: Setup, trained: Trained) -> dict[str, list[float | None]]:
-    """The mixtures of the trained weights with those of the start."""
+    """The mixtures of the trained weights with those of the start.
+
+    Corruptions are left out unless they are the only shift there is.
+    """
     pretrained = setup.start.params, setup.start.statistics
-    shown = {k: d for k, d in setup.domains.items() if d.group != "corruption"}
-    curve = {"alpha": [], "id_val": [], "id": [], "ood": []}
+    groups = {domain.group for domain in setup.domains.values()}
+    shift = "ood" if "ood" in groups else "corruption"
+    shown = {k: d for k, d in setup.domains.items() if d.group in ("id", shift)}
+    curve = {"alpha": [], "id_val": [], "id": [], shift: []}
     for alpha in setup.config.wise_alphas:
         tree = mixed(pretrained, (trained.params, trained.statistics), alpha)
         params, statistics = setup.placement.replicated(tree)
@@ -84,7 +89,7 @@ def wise_curve(setup: Setup, trained: Trained) -> dict[str, list[float | None]]:
             alpha,
             validate(setup, params, statistics),
             summary["id"],
-            summary["ood"],
+            summary[shift],
         )
         for name, value in zip(curve, values, strict=True):
             curve[name].append(value)

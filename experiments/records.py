@@ -65,7 +65,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 # What a run may be continued with after it has changed: it decides where things are
 # found and how fast they come, not what the numbers are.
-FREE = ("data_dir", "source_dir", "workers", "cache", "save_every", "weights")
+FREE = (
+    "cache",
+    "data_dir",
+    "save_every",
+    "source_dir",
+    "trained_from",
+    "weights",
+    "workers",
+)
 
 
 def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from experiments import records
+from experiments import evaluation, records
 from experiments.configs.base import Config
 from experiments.launch import launch
 from experiments.methods import METHODS
@@ -181,10 +181,12 @@ def run_all(
         found[planned] = record
         if new:
             summary = record["summary"]
+            shift = evaluation.shift(summary)
+            shifted = summary[shift]
             console.print(
                 f"{planned.stage} {number}/{len(plan)} {planned.name}:"
                 f" ID validation {record['id_val']:.3f}, ID {summary['id']:.3f},"
-                f" OOD {summary['ood'] or float('nan'):.3f}"
+                f" {shift} {float('nan') if shifted is None else shifted:.3f}"
             )
     return found
 

@@ -1,0 +1,1 @@
+"""Tables, plots and one page from the records of many runs."""
