@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -28,12 +29,22 @@ class Domain(NamedTuple):
       source: where the images come from.
       corruption: its name, or `None`.
       severity: of the corruption, 1 to 5, or `None`.
+      own_classes: answer with the classes that occur in the source only, as is usual
+        for ImageNet-A and -R, which have 200 of 1000. Figures are much higher.
     """
 
     group: str
     source: Source
     corruption: str | None = None
     severity: int | None = None
+    own_classes: bool = False
+
+    def allowed(self) -> np.ndarray:
+        """`(classes,)`, bool: what may be answered."""
+        every = np.ones(self.source.num_classes, bool)
+        if not self.own_classes:
+            return every
+        return np.isin(np.arange(len(every)), self.source.labels)
 
 
 def domains(
@@ -41,10 +52,14 @@ def domains(
     id_name: str,
     corruptions: Iterable[str] = (),
     severities: Iterable[int] = (1, 2, 3, 4, 5),
+    own_classes: Iterable[str] = (),
 ) -> dict[str, Domain]:
     """The test sets by name, then `<id name>/<corruption>/<severity>`."""
+    own = set(own_classes)
     found = {
-        name: Domain("id" if name == id_name else "ood", source)
+        name: Domain(
+            "id" if name == id_name else "ood", source, own_classes=name in own
+        )
         for name, source in tests.items()
     }
     for name, severity in itertools.product(corruptions, severities):
@@ -56,9 +71,15 @@ def domains(
 
 @functools.partial(jax.jit, static_argnames="graphdef")
 def _tally(
-    graphdef: nnx.GraphDef, params: Params, statistics: Params, batch: dict
+    graphdef: nnx.GraphDef,
+    params: Params,
+    statistics: Params,
+    batch: dict[str, jax.Array],
+    allowed: jax.Array,
 ) -> Tally:
     logits = predict(graphdef, params, statistics, batch["image"])
+    shape = (1,) * (logits.ndim - 1) + allowed.shape
+    logits = jnp.where(allowed.reshape(shape), logits, -1e9)
     return tally(logits, batch["target"], batch["mask"])
 
 
@@ -80,8 +101,9 @@ def measure(
         severity=domain.severity,
         limit=view.limit or None,
     )
+    allowed = placement.replicated(domain.allowed())
     tallies = [
-        _tally(graphdef, params, statistics, placement.batch(batch))
+        _tally(graphdef, params, statistics, placement.batch(batch), allowed)
         for batch in batches
     ]
     total = jax.tree.map(lambda *xs: np.sum(xs, axis=0), *jax.device_get(tallies))
@@ -128,5 +150,5 @@ def summarise(
 
 
 def shift(summary: Mapping[str, float | None]) -> str:
-    """The group that robustness is read off: "ood", or "corruption" without OOD sets."""
+    """The group that robustness is read off: "ood", or without it "corruption"."""
     return "ood" if summary["ood"] is not None else "corruption"

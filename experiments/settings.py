@@ -31,7 +31,8 @@ def check(config: Config) -> None:
     one_of("optimizer", config.optimizer, OPTIMIZERS)
     for name in ("train", "validation"):
         given(f"data.{name}", config.data[name])
-    one_of("data.id", config.data.id, config.data.tests)
+    for name in (config.data.id, *config.data.own_classes):
+        one_of("data.id and data.own_classes", name, config.data.tests)
     if config.start == "loaded head":
         given("model.weights", config.model.weights)
     strength = METHODS[config.method].strength

@@ -114,7 +114,9 @@ def set_up(config: Config) -> Setup:
         placement=placement,
         train=train,
         validation=Domain("id", validation),
-        domains=evaluation.domains(tests, data.id, data.corruptions, data.severities),
+        domains=evaluation.domains(
+            tests, data.id, data.corruptions, data.severities, data.own_classes
+        ),
         view=view,
         origin=origin,
         start=start,

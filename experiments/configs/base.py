@@ -22,6 +22,8 @@ def get_config() -> Config:
     config.data.validation = config_dict.placeholder(str)  # in-distribution: it selects
     config.data.tests = ConfigDict()  # name -> "<builder>:<split>"
     config.data.id = "id"  # which of the tests is in-distribution
+    # Tests that are answered with their own classes only, such as ImageNet-A and -R.
+    config.data.own_classes = ()
     config.data.corruptions = ()  # ImageNet-C's, applied to the ID test set
     config.data.severities = (1, 2, 3, 4, 5)
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.

@@ -1,0 +1,87 @@
+"""Domains, what may be answered in them, and the summary over them."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import evaluation, models
+from experiments.datasets.sources import open_source
+from experiments.evaluation import Domain
+from experiments.optimization import predict
+from experiments.placement import Placement
+from experiments.views import View
+
+pytestmark = pytest.mark.usefixtures("mocked_data")
+
+
+def network(classes=10):
+    model = models.create("small", classes, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    model.head.kernel[...] = rng.normal(size=model.head.kernel.shape) / 300
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+
+
+def test_figures_are_those_of_the_predictions():
+    source, net = open_source("cifar10:test"), network()
+    view, crop = View(16, (16, 16), resize=32), slice(8, 24)
+    found = evaluation.measure(*net, Domain("id", source), view, Placement())
+    images = np.stack([source[i]["image"][crop, crop] for i in range(len(source))])
+    right = np.asarray(predict(*net, images)).argmax(-1) == source.labels
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["images"] == 24
+
+
+def test_a_domain_can_be_answered_with_its_own_classes_only():
+    source, net = open_source("cifar10:test[:6]"), network()
+    few = np.unique(source.labels)
+    assert len(few) < 10
+    domain = Domain("ood", source, own_classes=True)
+    np.testing.assert_array_equal(np.flatnonzero(domain.allowed()), few)
+    view, placement = View(16, (16, 16)), Placement()
+    every = evaluation.measure(*net, Domain("ood", source), view, placement)
+    own = evaluation.measure(*net, domain, view, placement)
+    assert own["nll"] < every["nll"]
+
+
+def test_domains_are_the_tests_and_every_corruption_of_the_first():
+    source = open_source("cifar10:test")
+    tests = {"photo": source, "sketch": source}
+    found = evaluation.domains(tests, "photo", ("fog", "snow"), (1, 5))
+    assert {name: d.group for name, d in found.items()} == {
+        "photo": "id",
+        "sketch": "ood",
+        "photo/fog/1": "corruption",
+        "photo/fog/5": "corruption",
+        "photo/snow/1": "corruption",
+        "photo/snow/5": "corruption",
+    }
+    assert found["photo/snow/5"][2:4] == ("snow", 5)
+
+
+def test_a_summary_is_the_mean_over_each_group():
+    measured = {
+        "photo": {"group": "id", "accuracy": 0.8},
+        "art": {"group": "ood", "accuracy": 0.5},
+        "sketch": {"group": "ood", "accuracy": 0.1},
+    }
+    found = evaluation.summarise(measured, "accuracy")
+    assert found["ood"] == pytest.approx(0.3)
+    assert found["relative_robustness"] == pytest.approx(0.375)
+    assert found["corruption"] is None
+    only = {
+        "clean": {"group": "id", "mean_iou": 0.5},
+        "clean/fog/1": {"group": "corruption", "mean_iou": 0.4},
+    }
+    found = evaluation.summarise(only, "mean_iou")
+    assert (found["ood"], found["relative_robustness"]) == (None, pytest.approx(0.8))
+
+
+def test_predictions_do_not_depend_on_what_fills_up_the_batch():
+    source, net = open_source("cifar10:test"), network()
+    domain, placement = Domain("id", source), Placement()
+    found = [
+        evaluation.measure(*net, domain, View(n, (16, 16)), placement) for n in (5, 24)
+    ]
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[0]["nll"] == pytest.approx(found[1]["nll"], rel=1e-5)
