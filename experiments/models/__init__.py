@@ -1,1 +1,93 @@
-"""Networks, written in flax nnx."""
+"""Networks, written in flax nnx: a backbone by name, with a head for the task.
+
+Examples:
+  >>> from flax import nnx
+  >>> from experiments import models
+  >>> model = models.create("resnet18-trunk", 7, rngs=nnx.Rngs(0))
+  >>> models.layers(model)[-2:]
+  ('head/kernel', 'head/bias')
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+import numpy as np
+from flax import nnx
+
+from experiments.models import mobilenet, parameters, resnet, small, vit
+from experiments.models.backbone import Backbone
+from experiments.models.heads import HEADS
+from experiments.models.parameters import layers
+
+__all__ = ["MODELS", "create", "layers"]
+
+MODELS: dict[str, Callable[..., Backbone]] = {
+    "small": small.Small,  # of the quickstart, for images of 16 x 16 pixels
+    # Batch norm folded in, without the last stage: 256 features at stride 16.
+    "resnet18-trunk": functools.partial(
+        resnet.ResNet, resnet.BasicBlock, (2, 2, 2), norm=False
+    ),
+    "resnet18": functools.partial(resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2)),
+    "resnet18-nf": functools.partial(
+        resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2), norm=False
+    ),
+    "resnet50": functools.partial(resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3)),
+    "resnet50-nf": functools.partial(
+        resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3), norm=False
+    ),
+    # To the last depthwise convolution: 1024 features at stride 32.
+    "mobilenet-v1": mobilenet.MobileNetV1,
+    # Batch norm folded in: 1280 features at stride 32.
+    "mobilenet-v2": mobilenet.MobileNetV2,
+    "vit-tiny-16": functools.partial(vit.ViT, 192, 12, 3),
+    "vit-small-16": functools.partial(vit.ViT, 384, 12, 6),
+    "vit-base-16": functools.partial(vit.ViT, 768, 12, 12),
+    "clip-vit-base-16": functools.partial(vit.ViT, 768, 12, 12, clip=True),
+}
+"""Backbones by name; each takes `rngs`, `dtype` and options of its own."""
+
+
+def create(
+    name: str,
+    num_classes: int,
+    *,
+    task: str = "classification",
+    rngs: nnx.Rngs,
+    **options: Any,
+) -> nnx.Module:
+    """A backbone with random weights and a new head of zeros.
+
+    Args:
+      name: one of `MODELS`.
+      num_classes: how many the head tells apart.
+      task: "classification" or "segmentation".
+      rngs: for the backbone's weights.
+      options: of the backbone: `dtype` in which it computes (parameters are float32);
+        `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
+
+    Returns:
+      `model(images, train=...)` maps images `(n, h, w, 3)` of 0 to 255, in uint8 or
+      float, to float32 logits `(n, num_classes)` or `(n, h, w, num_classes)`;
+      `model.features(images)` is what its head sees.
+
+    Raises:
+      ValueError: no such name or task.
+    """
+    for argument, value, known in (("name", name, MODELS), ("task", task, HEADS)):
+        if value not in known:
+            raise ValueError(
+                f"{argument}: expected one of {', '.join(known)}, got {value!r}"
+            )
+
+    def make(rngs: nnx.Rngs) -> nnx.Module:
+        backbone = MODELS[name](rngs=rngs, **options)
+        return HEADS[task](backbone, num_classes, rngs=rngs)
+
+    key = rngs.params()
+    if isinstance(key, jax.core.Tracer):  # someone traces or compiles this
+        return make(rngs)
+    seed = np.asarray(jax.random.key_data(key))
+    return parameters.drawn(lambda: make(nnx.Rngs(0)), seed)
