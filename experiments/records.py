@@ -43,7 +43,7 @@ def jsonable(value: Any) -> Any:
 def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file at once or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(jsonable(content), allow_nan=False, indent=1)
+    text = json.dumps(jsonable(content), allow_nan=False)
     temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
