@@ -48,4 +48,6 @@ def launch(name: str, job: Job, description: str) -> None:
         return 0
 
     sys.modules["__main__"].__doc__ = description  # what --help shows first
+    for option in (_CONFIG.name, _OUT.name):  # ... and these next
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[option])
     app.run(main)

@@ -1,4 +1,4 @@
-"""Fine-tunes one model with one method, and measures it on every domain.
+r"""Fine-tunes one model with one method, and measures it on every domain.
 
     python -m experiments.train --config=experiments/configs/pacs.py \
         --config.method=ftp --config.learning_rate=1e-3 --out=runs/pacs/ftp

@@ -1,4 +1,4 @@
-"""PACS: fine-tune on photographs, test on art, cartoons and sketches.
+r"""PACS: fine-tune on photographs, test on art, cartoons and sketches.
 
 python -m experiments.train --config=experiments/configs/pacs.py \
   --config.data.source_dir=PACS --config.model.weights=RESNET18.npz --out=runs/ftp

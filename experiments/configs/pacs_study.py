@@ -1,4 +1,4 @@
-"""The study on PACS: every method, six settings each, then three seeds of the best.
+r"""The study on PACS: every method, six settings each, then three seeds of the best.
 
 python -m experiments.sweep --out=runs/pacs-resnet18-trunk-new \
   --config=experiments/configs/pacs_study.py:resnet18-trunk,new \
