@@ -1,18 +1,24 @@
 """The training loop, end to end on mocked data: every method, and every way to stop."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
+import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import records, train
 from experiments.interruption import Interrupted
 from experiments.methods import METHODS
+from experiments.progress import progress
 from experiments.settings import SettingError
 from mocked_runs import QUIET, small_config
 
@@ -179,6 +185,42 @@ def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
     )
     for path, leaf in whole["leaves"].items():
         assert leaf["drift"] == pytest.approx(parts["leaves"][path]["drift"], rel=1e-2)
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_parameters(tmp_path):
+    wide = train.run(small_config(method="ftp"), tmp_path / "wide", QUIET)
+    config = small_config(**{"method": "ftp", "model.dtype": "bfloat16"})
+    mixed = train.run(config, tmp_path / "mixed", QUIET)
+    a, b = wide["trace"]["loss"][-1], mixed["trace"]["loss"][-1]
+    assert a != b
+    assert a == pytest.approx(b, rel=0.02)
+    setup = train.set_up(config)
+    like = setup.start.params, setup.start.statistics
+    params, _ = records.load_selected(tmp_path / "mixed", like)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+
+
+def test_tensorboard_can_show_loss_accuracy_radii_and_drifts(tmp_path):
+    train.run(small_config(method="ftp"), tmp_path / "run", QUIET)
+    (events,) = (tmp_path / "run/tensorboard").iterdir()
+    content = events.read_bytes()
+    for tag in ("train/loss", "train/accuracy", "validation/id"):
+        assert tag.encode() in content
+    for quantity in ("radius", "drift", "bound"):
+        assert f"{quantity}/backbone/conv1/kernel".encode() in content
+
+
+def test_a_terminal_shows_images_per_second_and_the_time_left():
+    console = Console(force_terminal=True, width=140, file=io.StringIO())
+    with progress(console, total=4, images=8) as advance:
+        for _ in range(4):
+            advance("epoch 1", 1)
+            time.sleep(0.1)
+    shown = console.file.getvalue()
+    rates = [int(rate) for rate in re.findall(r"(\d+) images/s", shown)]
+    assert rates
+    assert 10 < max(rates) <= 100  # 8 images every 0.1 s, at most
+    assert "4/4" in shown
 
 
 def test_eight_devices_take_the_steps_of_one(tmp_path):
