@@ -10,6 +10,8 @@ from experiments.log import Log
 from experiments.methods import Params, mixed
 from experiments.setup import Setup
 
+_STARTS: dict[Any, dict[str, Any]] = {}  # of `start_evaluation`
+
 
 class Trained(NamedTuple):
     """What training leaves: the parameters that ID validation chose, and its log."""
@@ -42,6 +44,8 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
             "history": log.history,
             "trace": log.trace,
         }
+    if not setup.start.new:
+        record["start_evaluation"] = start_evaluation(setup)
     if setup.config.wise_alphas:
         record["wise_curve"] = wise_curve(setup, trained)
     return record
@@ -54,6 +58,23 @@ def evaluate(
     return evaluation.measure_all(
         setup.start.graphdef, params, statistics, shown, setup.view, setup.placement
     )
+
+
+def start_evaluation(setup: Setup) -> dict[str, Any]:
+    """What the start can do before it is fine-tuned; measured once for many runs."""
+    shown = [(name, *d[2:]) for name, d in setup.domains.items()]
+    specs = [d.source.name for d in setup.domains.values()]
+    key = (setup.origin, setup.view, tuple(shown), tuple(specs))
+    if key not in _STARTS:
+        begin = setup.start.params, setup.start.statistics
+        params, statistics = setup.placement.replicated(begin)
+        found = evaluate(setup, params, statistics, setup.domains)
+        _STARTS[key] = {
+            "id_val": validate(setup, params, statistics),
+            "evaluation": found,
+            "summary": evaluation.summarise(found, setup.metric),
+        }
+    return _STARTS[key]
 
 
 def leaves(setup: Setup, trained: Trained) -> dict[str, dict[str, float | None]]:

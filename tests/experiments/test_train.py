@@ -76,11 +76,21 @@ def test_every_method_takes_two_steps_and_is_measured_everywhere(method, tmp_pat
 def test_a_new_head_has_no_anchor_and_a_probed_one_has(tmp_path):
     new = train.run(small_config(method="ftp"), tmp_path / "new", QUIET)
     assert new["leaves"]["head/kernel"]["radius"] is None
+    assert "start_evaluation" not in new  # a zero head can do nothing
     probed = train.run(
         small_config(method="ftp", start="probed head"), tmp_path / "probed", QUIET
     )
     assert probed["leaves"]["head/kernel"]["radius"] is not None
     assert probed["start"] == "probed head"
+    # The first step of FTP is none, so after one the model is what it was.
+    one = small_config(method="ftp", start="probed head", steps=1)
+    still = train.run(one, tmp_path / "one", QUIET)
+    before = still["start_evaluation"]
+    assert before["id_val"] == still["id_val"]
+    for name, found in still["evaluation"].items():
+        for key in ("nll", "ece"):
+            expected = before["evaluation"][name][key]
+            assert found[key] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 def test_lp_ft_starts_from_a_probed_head_whatever_the_configuration_says(tmp_path):
