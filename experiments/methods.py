@@ -115,6 +115,8 @@ def trained_on_held_out(
     return Rule(init, step)
 
 
+KAPPA = Strength("kappa", 1.0)
+
 METHODS = {
     "fine-tune": Method("Fine-tuning", plain),
     "linear-probe": Method(
@@ -151,16 +153,20 @@ METHODS = {
         lambda opt, s, new: transformation(with_spd(opt, s, exclude=new)),
         Strength("lambda", 0.5),
     ),
-    "ftp": Method("FTP", ftp(), Strength("kappa", 1.0)),
-    # Remedies for radii that stay at their first value, never the default.
-    "ftp-active": Method(
-        "FTP, active rows", ftp(hypergradient="active"), Strength("kappa", 1.0)
+    "ftp": Method("FTP", ftp(), KAPPA),
+    # Remedies for radii that stay near their first value, never the default.
+    "ftp-active": Method("FTP, active rows", ftp(hypergradient="active"), KAPPA),
+    "ftp-wide": Method("FTP, first radius 0.1", ftp(initial_radius=0.1), KAPPA),
+    "ftp-fast": Method(
+        "FTP, radius rate 0.1", ftp(radius_optimizer=optax.adam(1e-1)), KAPPA
     ),
-    "ftp-wide": Method(
-        "FTP, first radius 0.1", ftp(initial_radius=0.1), Strength("kappa", 1.0)
+    "ftp-smooth": Method(
+        "FTP, radius momentum 0.99",
+        ftp(radius_optimizer=optax.adam(1e-2, b1=0.99)),
+        KAPPA,
     ),
 }
-VARIANTS = ("ftp-active", "ftp-wide")
+VARIANTS = ("ftp-active", "ftp-wide", "ftp-fast", "ftp-smooth")
 
 
 def only(optimizer: optax.GradientTransformation, trains: str) -> Any:

@@ -1,0 +1,30 @@
+r"""FTP on PACS at every learning rate and kappa, and the remedies for small radii.
+
+python -m experiments.sweep --out=runs/pacs-kappa-probed \
+  --config=experiments/configs/pacs_kappa.py:resnet18-trunk,probed \
+  --config.run.data.source_dir=PACS --config.run.model.weights=RESNET18.npz
+"""
+
+from experiments.configs import pacs_study
+from experiments.configs.base import Config, ConfigDict
+from experiments.configs.pacs_study import RATES, pairs
+from experiments.methods import VARIANTS
+
+KAPPAS = (0.0, 0.5, 1.0)
+AT = ((1e-3, 1.0), (1e-3, 0.5))  # where the variants are tried
+
+
+def get_config(part: str = "resnet18-trunk,probed") -> Config:
+    """What the choice of kappa and the learning rate does; nothing is selected.
+
+    Args:
+      part: "<model>,<start>" for FTP, "<model>,<start>,variants" for its variants.
+    """
+    model, start, *variants = part.split(",")
+    config = pacs_study.get_config(f"{model},{start}")
+    settings = dict.fromkeys(VARIANTS, AT) if variants else None
+    settings = settings or {"ftp": pairs(RATES, KAPPAS)}
+    config.methods = tuple(settings)
+    config.settings = ConfigDict(settings)
+    config.final_seeds = ()
+    return config
