@@ -1,0 +1,199 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("flax", reason="needs the extra `experiments`")
+
+from flax import nnx
+
+import ftp_optax
+from experiments import models
+from experiments.models import mobilenet, parameters, primitives, vit
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+SIZED = ("vit-tiny-16", "vit-small-16")
+SMALL = ("resnet18-trunk", "resnet18", "resnet18-nf", "mobilenet-v1", "mobilenet-v2")
+
+
+def create(name, task="classification", **options):
+    options |= {"image_size": 32} if name in SIZED else {}
+    return models.create(name, 5, task=task, rngs=nnx.Rngs(0), **options)
+
+
+def shape_of(model, images=IMAGES, method="__call__"):
+    """Shape and dtype, traced: nothing is compiled."""
+    graphdef, state = nnx.split(model)
+    return jax.eval_shape(
+        lambda state: getattr(nnx.merge(graphdef, state), method)(images), state
+    )
+
+
+@pytest.mark.parametrize("name", [*SMALL, "resnet50", "vit-tiny-16"])
+def test_logits_are_float32_for_either_task(name):
+    logits = shape_of(create(name))
+    assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
+    logits = shape_of(create(name, "segmentation", dtype=jnp.bfloat16))
+    assert (logits.shape, logits.dtype) == ((2, 32, 32, 5), jnp.float32)
+
+
+def test_segmentation_keeps_the_size_of_images_that_no_stride_divides():
+    images = np.zeros((1, 90, 61, 3), np.uint8)
+    assert shape_of(create("resnet18-trunk", "segmentation"), images).shape == (
+        (1, 90, 61, 5)
+    )
+
+
+@pytest.mark.parametrize("name", [*SMALL, "vit-tiny-16"])
+def test_features_are_what_the_head_sees(name):
+    model = create(name, dtype=jnp.bfloat16)
+    features = shape_of(model, method="features")
+    assert (features.shape, features.dtype) == ((2, model.backbone.width), jnp.float32)
+    assert model.head.kernel.shape == (model.backbone.width, 5)
+
+
+def test_a_new_head_is_zero_and_so_are_its_logits():
+    model = create("resnet18-trunk")
+    assert not np.any(model.head.kernel[...])
+    logits = jax.jit(lambda x: model(x, train=False))(IMAGES)
+    np.testing.assert_array_equal(logits, np.zeros((2, 5)))
+
+
+def test_parameters_are_float32_whatever_the_compute_dtype():
+    model = create("mobilenet-v1", dtype=jnp.bfloat16)
+    for leaf in jax.tree.leaves(nnx.state(model)):
+        assert leaf.dtype == jnp.float32
+
+
+def test_the_seed_decides_the_weights():
+    one, same, other = (
+        np.asarray(model.backbone.conv1.kernel)
+        for model in (
+            models.create("resnet18-trunk", 3, rngs=nnx.Rngs(seed))
+            for seed in (0, 0, 1)
+        )
+    )
+    np.testing.assert_array_equal(one[...], same[...])
+    assert not np.array_equal(one[...], other[...])
+
+
+def test_a_model_that_is_created_under_jit_has_the_same_structure():
+    def create():
+        return models.create("vit-tiny-16", 3, rngs=nnx.Rngs(0), image_size=16)
+
+    traced = nnx.eval_shape(create)
+    assert nnx.graphdef(traced) == nnx.graphdef(create())
+
+
+@pytest.mark.parametrize("name", ["resnet18-nf", "resnet50-nf", "resnet18-trunk"])
+def test_norm_free_networks_have_biases_and_no_statistics(name):
+    names = set(parameters.names_and_leaves(create(name)))
+    assert not any("bn" in name for name in names)
+    kernels = {name for name in names if name.endswith("/kernel")}
+    assert {name.replace("/kernel", "/bias") for name in kernels} <= names
+
+
+def test_layers_come_in_forward_order():
+    trunk = models.layers(create("resnet18-trunk"))
+    kernels = [name for name in trunk if name.endswith("kernel")]
+    assert kernels[:2] == ["backbone/conv1/kernel", "backbone/layer1/0/conv1/kernel"]
+    assert trunk[-2:] == ("head/kernel", "head/bias")
+    firsts = [trunk.index(f"backbone/layer{i}/0/conv1/kernel") for i in (1, 2, 3)]
+    assert firsts == sorted(firsts)
+
+    blocks = [
+        int(name.split("/")[2])
+        for name in models.layers(create("mobilenet-v2"))
+        if "blocks" in name
+    ]
+    assert blocks == sorted(blocks)
+    assert set(blocks) == set(range(17))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit-tiny-16"])
+def test_layers_are_the_names_of_the_library(name):
+    model = create(name)
+    params = nnx.state(model, nnx.Param)
+    names = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
+    assert set(models.layers(model)) == names
+    assert len(models.layers(model)) == len(names)
+
+
+def test_a_row_of_a_depthwise_kernel_feeds_one_channel():
+    kernel = create("mobilenet-v1").backbone.blocks[0].dw.kernel[...]
+    assert kernel.shape == (3, 3, 1, 32)
+    axes = ftp_optax.flax_axes("backbone/blocks/0/dw/kernel", kernel)
+    assert axes == ftp_optax.LeafAxes(rows=(3,))
+
+
+def test_training_moves_the_running_statistics_and_evaluation_does_not():
+    block = parameters.drawn(
+        lambda: mobilenet.SeparableBlock(4, 6, 1, dtype=jnp.float32, rngs=nnx.Rngs(0)),
+        seed=0,
+    )
+    x = 3 + np.random.default_rng(0).normal(size=(8, 4, 4, 4)).astype(np.float32)
+    evaluated = block(x, train=False)
+    np.testing.assert_array_equal(block.dw_bn.mean[...], np.zeros(4))
+    trained = block(x, train=True)
+    np.testing.assert_allclose(
+        block.dw_bn.mean[...], 0.1 * block.dw(x).mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+    )
+    assert np.abs(trained - evaluated).max() > 0.1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 5, 3), (1, 34, 34, 2)])
+def test_nine_products_are_a_grouped_convolution(shape, stride):
+    random = np.random.default_rng(0)
+    x = random.normal(size=shape).astype(np.float32)
+    kernel = random.normal(size=(3, 3, 1, shape[-1])).astype(np.float32)
+
+    def grouped(x, kernel):
+        return jax.lax.conv_general_dilated(
+            *(x, kernel, (stride, stride), "SAME"),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=shape[-1],
+        )
+
+    def with_gradients(f):
+        y = jax.eval_shape(f, x, kernel)
+        cotangent = random.normal(size=y.shape).astype(np.float32)
+        return jax.jit(lambda: (f(x, kernel), *jax.vjp(f, x, kernel)[1](cotangent)))()
+
+    def ours(x, kernel):
+        return primitives.depthwise(x, kernel, stride)
+
+    random = np.random.default_rng(1)
+    expected = with_gradients(grouped)
+    random = np.random.default_rng(1)
+    for one, other in zip(with_gradients(ours), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_max_pooling_is_that_of_reduce_window(side):
+    x = np.random.default_rng(0).uniform(size=(2, side, side, 3)).astype(np.float32)
+    expected = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    np.testing.assert_array_equal(primitives.max_pool(x), expected)
+
+
+def test_an_unknown_name_task_or_size_is_refused():
+    with pytest.raises(ValueError, match=r"name: expected one of .*resnet18-trunk"):
+        create("resnet19")
+    with pytest.raises(ValueError, match="task: expected one of classification"):
+        create("resnet18-trunk", "detection")
+    with pytest.raises(ValueError, match="multiple of the patch of 16 pixels, got 40"):
+        vit.ViT(8, 1, 1, image_size=40, rngs=nnx.Rngs(0))
+    model = create("vit-tiny-16")
+    with pytest.raises(ValueError, match="expected 32 x 32 pixels"):
+        model(np.zeros((1, 48, 48, 3), np.uint8))
+
+
+def test_pixels_are_standardised_by_the_network():
+    network = create("resnet18-trunk").backbone
+    images = np.full((1, 2, 2, 3), 255, np.uint8)
+    expected = (1 - np.array(network.mean)) / np.array(network.std)
+    np.testing.assert_allclose(network.standardise(images)[0, 0, 0], expected, 1e-5)
+    np.testing.assert_array_equal(
+        network.standardise(images), network.standardise(images.astype(np.float32))
+    )
