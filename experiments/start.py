@@ -144,7 +144,8 @@ def _pretrained(origin: Origin) -> Start:
             **dict(origin.options),
         )
 
-    model: Any = nnx.jit(create)()
+    # Where weights are loaded, none need to be drawn by a compiled function.
+    model: Any = nnx.jit(create)() if origin.weights is None else create()
     from_run = origin.weights is not None and pathlib.Path(origin.weights).is_dir()
     if origin.weights is not None and not from_run:
         weights.load_weights(model, origin.weights)

@@ -1,0 +1,123 @@
+"""Every configuration loads, and every command line that one opens with is right."""
+
+import importlib
+import pathlib
+import re
+import shlex
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import configs, sweep
+from experiments.datasets.imagenet_c import CORRUPTIONS
+from experiments.methods import METHODS, VARIANTS
+from experiments.settings import check
+
+FOLDER = pathlib.Path(next(iter(configs.__path__)))
+ROOT = FOLDER.parents[1]
+NAMES = sorted(
+    p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "base")
+)
+# What each can be given after its name; "" for nothing.
+PARTS = {
+    "digits": ("", "pretrain"),
+    "domainnet": ("", "low_label"),
+    "image_folder": ("", "sketch,night"),
+    "pacs_study": (
+        "",
+        "resnet18-trunk,probed",
+        "mobilenet-v1,new",
+        "mobilenet-v1,probed",
+    ),
+    "camvid_study": ("", "probed"),
+}
+LOADED = [(name, part) for name in NAMES for part in PARTS.get(name, ("",))]
+STUDIES = [(name, part) for name, part in LOADED if name.endswith("_study")]
+SETTINGS = 6  # of each method, in every study
+
+
+def module(name):
+    return importlib.import_module(f"experiments.configs.{name}")
+
+
+def load(name, part=""):
+    return module(name).get_config(*([part] if part else []))
+
+
+def checked(config):
+    """The check of a run whose paths a user has given."""
+    config.model.weights = config.model.weights or "weights.npz"
+    config.data.source_dir = "images"
+    check(config)
+    assert set(config.data.corruptions) <= set(CORRUPTIONS)
+    assert len(config.data.image_size) == 2
+
+
+@pytest.mark.parametrize(("name", "part"), [p for p in LOADED if p not in STUDIES])
+def test_every_configuration_can_be_run_with_every_method(name, part):
+    config = load(name, part)
+    for method in METHODS:
+        config.method, config.strength = method, None
+        checked(config)
+
+
+@pytest.mark.parametrize(("name", "part"), STUDIES)
+def test_every_method_of_a_study_has_the_same_number_of_settings(name, part, tmp_path):
+    config = load(name, part)
+    grid = sweep.settings(config)
+    assert {len(pairs) for pairs in grid.values()} == {SETTINGS}
+    for planned in sweep.tuning(config):
+        checked(sweep.configured(config, planned, tmp_path))
+        strength = METHODS[planned.method].strength
+        assert (strength is None) == (planned.setting.strength is None)
+    rates = {pair.learning_rate for pair in grid["fine-tune"]}
+    mixed = {pair.learning_rate for pair in grid["wise-ft"]}
+    assert mixed <= rates, "WiSE-FT mixes what fine-tuning has trained"
+
+
+def test_the_digits_are_studied_with_every_method():
+    assert set(METHODS) - set(VARIANTS) == set(load("digits_study").methods)
+
+
+@pytest.mark.parametrize("name", ["camvid_study", "digits", "domainnet"])
+def test_a_part_that_there_is_not_is_refused(name):
+    with pytest.raises(ValueError, match=rf"{name}.py: expected .*, got 'tenth'"):
+        load(name, "tenth")
+
+
+def test_a_folder_that_is_in_distribution_cannot_be_ood():
+    config = load("image_folder", "sketch, night")
+    assert config.data.tests.to_dict() == {
+        name: f"image_folder:{name}" for name in ("test", "sketch", "night")
+    }
+    with pytest.raises(ValueError, match="val cannot be OOD"):
+        load("image_folder", "sketch,val")
+
+
+def commands(name):
+    """(job, arguments) of the command lines that a configuration opens with."""
+    text = (module(name).__doc__ or "").replace("\\\n", " ").replace("$seed", "0")
+    found = re.findall(r"python -m (experiments\.\w+) (.+)", text)
+    return [(job, shlex.split(line.partition(";")[0])) for job, line in found]
+
+
+# ml_collections loads a file by a method that is deprecated.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_lines_of_a_docstring_parse(name, monkeypatch):
+    found = commands(name)
+    assert found
+    for job, arguments in found:
+        assert job in ("experiments.train", "experiments.sweep")
+        values = flags.FlagValues()
+        flags.DEFINE_string("out", None, "", flag_values=values, required=True)
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        file = f"experiments/configs/{name.removesuffix('_study')}"
+        path = next(a for a in arguments if a.startswith("--config="))
+        assert path.startswith(f"--config={file}")
+        arguments[arguments.index(path)] = path.replace("=", f"={ROOT}/", 1)
+        monkeypatch.setattr(sys, "argv", [job, *arguments])  # what it reads itself
+        assert values(sys.argv) == [job]
+        assert values["config"].value.to_dict()
