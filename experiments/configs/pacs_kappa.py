@@ -22,8 +22,9 @@ def get_config(part: str = "resnet18-trunk,probed") -> Config:
     """
     model, start, *variants = part.split(",")
     config = pacs_study.get_config(f"{model},{start}")
-    settings = dict.fromkeys(VARIANTS, AT) if variants else None
-    settings = settings or {"ftp": pairs(RATES, KAPPAS)}
+    settings = {"ftp": pairs(RATES, KAPPAS)}
+    if variants:
+        settings = dict.fromkeys(VARIANTS, AT)
     config.methods = tuple(settings)
     config.settings = ConfigDict(settings)
     config.final_seeds = ()
