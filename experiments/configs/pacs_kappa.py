@@ -24,7 +24,7 @@ def get_config(part: str = "resnet18-trunk,probed") -> Config:
     config = pacs_study.get_config(f"{model},{start}")
     settings = {"ftp": pairs(RATES, KAPPAS)}
     if variants:
-        settings = dict.fromkeys(VARIANTS, AT)
+        settings = {str(name): AT for name in VARIANTS}
     config.methods = tuple(settings)
     config.settings = ConfigDict(settings)
     config.final_seeds = ()
