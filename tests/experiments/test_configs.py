@@ -32,9 +32,11 @@ PARTS = {
         "mobilenet-v1,probed",
     ),
     "camvid_study": ("", "probed"),
+    "pacs_kappa": ("", "resnet18-trunk,new,variants"),
 }
 LOADED = [(name, part) for name in NAMES for part in PARTS.get(name, ("",))]
 STUDIES = [(name, part) for name, part in LOADED if name.endswith("_study")]
+SWEEPS = [*STUDIES, *((name, part) for name, part in LOADED if name == "pacs_kappa")]
 SETTINGS = 6  # of each method, in every study
 
 
@@ -55,7 +57,7 @@ def checked(config):
     assert len(config.data.image_size) == 2
 
 
-@pytest.mark.parametrize(("name", "part"), [p for p in LOADED if p not in STUDIES])
+@pytest.mark.parametrize(("name", "part"), [p for p in LOADED if p not in SWEEPS])
 def test_every_configuration_can_be_run_with_every_method(name, part):
     config = load(name, part)
     for method in METHODS:
@@ -63,15 +65,19 @@ def test_every_configuration_can_be_run_with_every_method(name, part):
         checked(config)
 
 
-@pytest.mark.parametrize(("name", "part"), STUDIES)
-def test_every_method_of_a_study_has_the_same_number_of_settings(name, part, tmp_path):
+@pytest.mark.parametrize(("name", "part"), SWEEPS)
+def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
     config = load(name, part)
-    grid = sweep.settings(config)
-    assert {len(pairs) for pairs in grid.values()} == {SETTINGS}
     for planned in sweep.tuning(config):
         checked(sweep.configured(config, planned, tmp_path))
         strength = METHODS[planned.method].strength
         assert (strength is None) == (planned.setting.strength is None)
+
+
+@pytest.mark.parametrize(("name", "part"), STUDIES)
+def test_every_method_of_a_study_has_the_same_number_of_settings(name, part):
+    grid = sweep.settings(load(name, part))
+    assert {len(pairs) for pairs in grid.values()} == {SETTINGS}
     rates = {pair.learning_rate for pair in grid["fine-tune"]}
     mixed = {pair.learning_rate for pair in grid["wise-ft"]}
     assert mixed <= rates, "WiSE-FT mixes what fine-tuning has trained"

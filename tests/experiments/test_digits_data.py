@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments import records, start, sweep, train
 from experiments.configs import digits as digits_config
 from experiments.configs import digits_study
-from experiments.datasets import digits, sources
+from experiments.datasets import digits
 from experiments.datasets.sources import open_source
 from experiments.models.weights import WeightsError
 from experiments.quickstart.digits import KEPT, SPLITS
@@ -63,7 +63,7 @@ def test_every_split_has_its_images(data_dir, split, images):
 
 
 def test_no_image_is_in_two_roles():
-    by_split = {name: set(split.source) for name, split in digits.splits()}
+    by_split = {name: set(split.source) for name, split in digits.splits().items()}
     roles = [by_split[name] for name in ("broad", "train", "val", "clean")]
     assert len(set.union(*roles)) == sum(map(len, roles))
     assert by_split["broad_val"] == by_split["train"]
@@ -72,7 +72,7 @@ def test_no_image_is_in_two_roles():
 
 @pytest.mark.parametrize("name", ["clean", "fog"])
 def test_images_are_those_of_the_quickstart_as_grey_rgb(data_dir, name):
-    drawn = dict(digits.splits())[name]
+    drawn = digits.splits()[name]
     expected = {
         (np.round(255 * image).astype(np.uint8).tobytes(), int(label))
         for image, label in zip(drawn.images, drawn.labels, strict=True)
@@ -89,8 +89,7 @@ def test_images_are_those_of_the_quickstart_as_grey_rgb(data_dir, name):
 
 
 def test_they_are_drawn_once(data_dir, monkeypatch):
-    drawn = (digits.Digits, lambda _: pytest.fail("they were drawn again"))
-    monkeypatch.setitem(sources.DRAWN, "digits", drawn)
+    monkeypatch.setattr(digits, "splits", lambda: pytest.fail("they were drawn again"))
     assert len(open_source("digits:val", data_dir)) == SPLITS["val"]
 
 

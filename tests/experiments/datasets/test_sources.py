@@ -133,7 +133,9 @@ def test_a_set_of_tfds_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
 
 
 def test_an_unknown_set_is_told(tmp_path):
-    with pytest.raises(DataError, match=r"no data set 'pasc'.*pacs, camvid, image"):
+    with pytest.raises(
+        DataError, match=r"no data set 'pasc'.*pacs, camvid, digits, image"
+    ):
         open_source("pasc:photo", tmp_path)
     with pytest.raises(DataError, match="TFDS cannot open 'cifar10/no_such_config'"):
         open_source("cifar10/no_such_config:test", tmp_path)
