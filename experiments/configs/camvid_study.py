@@ -1,8 +1,8 @@
 r"""The study on CamVid: seven methods, six settings each, then three seeds of the best.
 
-python -m experiments.sweep --config=experiments/configs/camvid_study.py:new \
+python -m experiments.sweep --config=experiments/configs/camvid_study.py:probed \
   --config.run.data.source_dir=CAMVID --config.run.model.weights=RESNET18.npz \
-  --out=runs/camvid-new
+  --out=runs/camvid-probed
 """
 
 from experiments.configs import camvid
@@ -20,14 +20,14 @@ SETTINGS = {
 }
 
 
-def get_config(start: str = "new") -> Config:
+def get_config(start: str = "probed") -> Config:
     """One part of the study.
 
     Args:
-      start: "new" (a zero head) or "probed" (logistic regression).
+      start: "probed" (logistic regression) or "new" (a zero head).
     """
     if start not in ("new", "probed"):
-        raise ValueError(f"camvid_study.py: expected 'new' or 'probed', got {start!r}.")
+        raise ValueError(f"camvid_study.py: expected 'probed' or 'new', got {start!r}.")
     config: Config = ConfigDict()
     config.run = camvid.get_config()
     config.run.name = f"camvid resnet18-trunk {start}"
@@ -35,7 +35,7 @@ def get_config(start: str = "new") -> Config:
     config.methods = tuple(SETTINGS)
     config.settings = ConfigDict(SETTINGS)
     config.tune_seeds = (0,)
-    config.tune = ConfigDict({"epochs": 4, "data": {"limit": 60, "severities": (3,)}})
+    config.tune = ConfigDict({"data": {"limit": 60, "severities": (3,)}})
     config.final_seeds = (0, 1, 2)
     config.final = ConfigDict()
     return config

@@ -13,15 +13,16 @@ Nothing is downloaded and no folder is needed: the images ship with scikit-learn
   gaussian_noise, fog, ...  the corruptions, which no training has seen
 """
 
-from collections.abc import Iterator
+import functools
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments.datasets.folders import Listing
-from experiments.datasets.image_folder import list_folder
+from experiments.datasets.folders import Listing, Picture
 from experiments.datasets.preparing import FolderBuilder
 from experiments.quickstart import digits
 from experiments.quickstart.digits import HELD_OUT, KEPT, SIDE, TARGET
@@ -35,11 +36,14 @@ HELD_OUT_POOL_SEED = 200
 
 
 class Digits(FolderBuilder):
-    """Features `image`, uint8 (16, 16, 3), grey, and `label`."""
+    """Features `image`, uint8 (16, 16, 3), grey, and `label`.
+
+    The folder it reads is imagined: paths name images that are drawn in memory.
+    """
 
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
-    LAYOUT = "<split>/<class>/*.png"
+    LAYOUT = "<split>/<class>/<number>.png"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "None: the images are drawn."
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,29 +60,45 @@ class Digits(FolderBuilder):
             citation="Alpaydin and Kaynak, Optical recognition of handwritten digits",
         )
 
+    def mark(self, listing: Listing, root: Path) -> str:
+        return "drawn"
+
     def listing(self, root: Path) -> Listing:
-        return list_folder(root)
+        return {
+            name: [
+                Picture(root / name / str(label) / f"{i:05}.png", str(label))
+                for i, label in enumerate(split.labels)
+            ]
+            for name, split in splits().items()
+        }
+
+    def example(self, picture: Picture) -> dict[str, Any]:
+        split, _, number = picture.path.with_suffix("").parts[-3:]
+        image = splits()[split].images[int(number)]
+        return {"image": _png(image), "label": picture.target}
 
 
-def splits() -> Iterator[tuple[str, digits.Split]]:
-    """Every split by name, images float32 in [0, 1]."""
+@functools.cache
+def splits() -> dict[str, digits.Split]:
+    """Every split by name, images `(n, SIDE, SIDE)`, float32 in [0, 1]."""
     parts = digits.load_splits()
-    yield "broad", digits.pool(parts["pretrain"], KEPT, COPIES, POOL_SEED)
-    yield "broad_val", digits.pool(parts["train"], KEPT, 1, HELD_OUT_POOL_SEED)
-    yield "train", parts["train"]
-    yield "val", parts["val"]
     test = parts["test"]
-    for domain in DOMAINS:
-        images = digits.render(test.images, domain, TEST_SEED)
-        yield domain, test._replace(images=images)
+    shown = {
+        domain: test._replace(images=digits.render(test.images, domain, TEST_SEED))
+        for domain in DOMAINS
+    }
+    return {
+        "broad": digits.pool(parts["pretrain"], KEPT, COPIES, POOL_SEED),
+        "broad_val": digits.pool(parts["train"], KEPT, 1, HELD_OUT_POOL_SEED),
+        "train": parts["train"],
+        "val": parts["val"],
+        **shown,
+    }
 
 
-def draw(root: Path) -> None:
-    """Writes the images of all splits as RGB PNG files, laid out as `Digits` reads."""
-    for name, split in splits():
-        for label in CLASSES:
-            (root / name / label).mkdir(parents=True)
-        pixels = np.round(255 * split.images).astype(np.uint8)
-        rgb = np.repeat(pixels[..., None], 3, axis=-1)
-        for i, (image, label) in enumerate(zip(rgb, split.labels, strict=True)):
-            Image.fromarray(image).save(root / name / str(label) / f"{i:05}.png")
+def _png(image: np.ndarray) -> bytes:
+    """A grey image `(h, w)`, float32 in [0, 1], as the bytes of an RGB file."""
+    pixels = np.round(255 * image).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(pixels[..., None], 3, axis=-1)).save(file, "png")
+    return file.getvalue()

@@ -3,19 +3,16 @@
 import dataclasses
 import functools
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.datasets import digits
 from experiments.datasets.camvid import Camvid
+from experiments.datasets.digits import Digits
 from experiments.datasets.errors import DataError
 from experiments.datasets.examples import Cache, Examples
-from experiments.datasets.folders import fingerprint
 from experiments.datasets.image_folder import ImageFolder, config_of
 from experiments.datasets.pacs import Pacs
 from experiments.datasets.preparing import FolderBuilder, is_prepared, prepare
@@ -102,17 +99,15 @@ def open_source(
         builder = _our_builder(OURS[name], data, source_dir)
         split = OURS[name].ALIASES.get(split, split)
     elif name in DRAWN:
-        builder = _drawn(*DRAWN[name], data)
+        builder = _drawn(DRAWN[name], data)
     else:
         builder = _built_in(name, data)
     return _source(spec, builder, split)
 
 
 OURS: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Pacs, Camvid)}
-# Those that need no folder, and what draws their images into one.
-DRAWN: dict[str, tuple[type[FolderBuilder], Callable[[Path], None]]] = {
-    digits.Digits.name: (digits.Digits, digits.draw)
-}
+# Those that need no folder: their images are drawn.
+DRAWN: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Digits,)}
 
 
 def _our_builder(
@@ -138,7 +133,7 @@ def _our_builder(
         prepare(make, root, place, data)
     builder = make(data)
     metadata: Any = builder.info.metadata
-    if metadata["fingerprint"] != fingerprint(builder.listing(root), root):
+    if metadata["fingerprint"] != builder.mark(builder.listing(root), root):
         raise DataError(
             f"{place} was prepared from a folder that differs from {root}. Remove it "
             "to prepare it anew, give another data_dir, or leave out source_dir to use "
@@ -166,9 +161,7 @@ def _image_folder(data: Path, source_dir: str | os.PathLike | None) -> FolderBui
     return make(data)
 
 
-def _drawn(
-    kind: type[FolderBuilder], draw: Callable[[Path], None], data: Path
-) -> FolderBuilder:
+def _drawn(kind: type[FolderBuilder], data: Path) -> FolderBuilder:
     """A builder of images that are drawn, prepared if need be."""
 
     def make(folder: Path) -> FolderBuilder:
@@ -176,9 +169,7 @@ def _drawn(
 
     place = data / kind.name / str(kind.VERSION)
     if not is_prepared(place):
-        with tempfile.TemporaryDirectory() as folder:
-            draw(Path(folder))
-            prepare(make, Path(folder), place, data)
+        prepare(make, data, place, data)
     return make(data)
 
 

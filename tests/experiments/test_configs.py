@@ -31,7 +31,7 @@ PARTS = {
         "mobilenet-v1,new",
         "mobilenet-v1,probed",
     ),
-    "camvid_study": ("", "probed"),
+    "camvid_study": ("", "new"),
     "pacs_kappa": ("", "resnet18-trunk,new,variants"),
 }
 LOADED = [(name, part) for name in NAMES for part in PARTS.get(name, ("",))]
