@@ -19,6 +19,7 @@ class Log:
       trace: `step` and `loss`, lists; `radius`, `drift` and `bound`, lists by path.
       best: `epoch`, `step` and `id_val` of the best ID validation so far, the first
         of equals.
+      seen: what `observation.observe` saw then.
       seconds: of training so far, evaluation excluded.
     """
 
@@ -28,12 +29,14 @@ class Log:
             "history": {"epoch": [], "step": [], "loss": [], "id_val": []},
             "trace": {"step": [], "loss": [], "radius": {}, "drift": {}, "bound": {}},
             "best": None,
+            "seen": {},
             "seconds": 0.0,
             "pending": [],
         }
         self.history: dict[str, list] = content["history"]
         self.trace: dict[str, Any] = content["trace"]
         self.best: dict[str, Any] | None = content["best"]
+        self.seen: dict[str, Any] = content["seen"]
         self.seconds: float = content["seconds"]
         self._losses: list[Any] = content["pending"]  # of the epoch so far
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step)
@@ -44,6 +47,7 @@ class Log:
             "history": self.history,
             "trace": self.trace,
             "best": self.best,
+            "seen": self.seen,
             "seconds": self.seconds,
             "pending": [float(x) for x in jax.device_get(self._losses)],
         }

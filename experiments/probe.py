@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from experiments.datasets.batches import evaluation_batches
 from experiments.datasets.sources import Source
@@ -100,7 +101,8 @@ def fit(features: Features, num_classes: int, strength: float) -> Head:
         features = Features(features.inputs[every], features.labels[every])
     scaler = StandardScaler().fit(features.inputs)
     model: Any = LogisticRegression(C=strength, max_iter=2000)
-    model.fit(scaler.transform(features.inputs), features.labels)
+    with threadpool_limits(1):  # on a busy machine more threads wait for each other
+        model.fit(scaler.transform(features.inputs), features.labels)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2

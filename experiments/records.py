@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import ftp_optax
+from experiments.configs.base import get_config
 
 JOB = "experiments.train"
 CONFIG = "config.json"
@@ -117,7 +118,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    a, b = _flat(old), _flat(new)
+    """What differs; an option younger than the old run had its default there."""
+    a, b = _flat(jsonable(get_config().to_dict())) | _flat(old), _flat(new)
     keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
     return ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} now" for k in keys)
 

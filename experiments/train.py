@@ -123,6 +123,10 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 loss, better = log.epoch(epoch, step, score)
                 if better:
                     best = copied((state.params, state.statistics))
+                    seen = observation.observe(
+                        recipe, start[0], state.params, state.method
+                    )
+                    log.seen = records.jsonable(jax.device_get(seen))
                 diverged = not np.isfinite(loss)
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
@@ -136,9 +140,8 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 raise Interrupted(interruption.number)
     checkpoints.close()
     log.close()
-    seen = observation.observe(recipe, start[0], best[0], state.method)
     params, statistics = best
-    return Trained(params, statistics, jax.device_get(seen), log, diverged)
+    return Trained(params, statistics, log.seen, log, diverged)
 
 
 def iterators(setup: Setup) -> dict[str, Any]:

@@ -268,3 +268,29 @@ def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):
     with pytest.raises(SettingError, match=message):
         train.run(small_config(**changes), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
+    config = small_config(method="fine-tune")
+    first = train.run(config, tmp_path / "run", QUIET)
+    old = records.read(tmp_path / "run/config.json")
+    del old["data"]["own_classes"], old["clip_norm"]
+    records.write(tmp_path / "run/config.json", old)
+    assert train.run(config, tmp_path / "run", QUIET) == first
+    with pytest.raises(records.RecordError, match=r"clip_norm: 0\.0 there, 1\.0 now"):
+        train.run(
+            small_config(method="fine-tune", clip_norm=1.0), tmp_path / "run", QUIET
+        )
+
+
+def test_radii_and_drifts_of_a_record_are_of_the_same_step(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.3])  # the first epoch is the best
+    monkeypatch.setattr(train, "validate", lambda *_: next(scores))
+    record = train.run(small_config(method="ftp", steps=9), tmp_path / "run", QUIET)
+    assert record["selected"]["step"] == 3
+    trace, path = record["trace"], "backbone/conv1/kernel"
+    for quantity in ("radius", "drift", "bound"):
+        at_selection = trace[quantity][path][trace["step"].index(3)]
+        found = record["leaves"][path][quantity]
+        assert found == pytest.approx(at_selection, rel=1e-3)
+    assert trace["radius"][path][-1] > 1.5 * record["leaves"][path]["radius"]
