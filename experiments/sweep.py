@@ -103,8 +103,9 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     if result.model.weights is not None:  # each seed may have its own
         result.model.weights = result.model.weights.replace("{seed}", str(planned.seed))
     trained = planned._replace(method=TRAINS_FOR_OTHERS, setting=Setting(rate, None))
-    if METHODS[planned.method].mixes and (out / trained.stage / trained.name).exists():
-        result.trained_from = str(out / trained.stage / trained.name)
+    folder = out / trained.stage / trained.name
+    if METHODS[planned.method].mixes and (folder / records.SELECTED).exists():
+        result.trained_from = str(folder)
     if planned.method != TRAINS_FOR_OTHERS:
         result.wise_alphas = ()
     return result
