@@ -9,9 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-
-class CheckpointError(ValueError):
-    """The checkpoint cannot be used for this run."""
+from experiments.records import RecordError
 
 
 class Checkpoints:
@@ -59,7 +57,7 @@ class Checkpoints:
           How many steps were taken, the arrays, and the log.
 
         Raises:
-          CheckpointError: what is there does not fit.
+          RecordError: what is there does not fit.
         """
         step = self._manager.latest_step()
         if step is None:
@@ -75,7 +73,7 @@ class Checkpoints:
                 ),
             )
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            raise CheckpointError(
+            raise RecordError(
                 f"{self.path}: step {step} does not fit this model and method, or is"
                 f" damaged ({error}). Remove the folder to start over."
             ) from error

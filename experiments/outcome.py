@@ -47,7 +47,8 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     if not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
     if setup.config.wise_alphas:
-        record["wise_curve"] = wise_curve(setup, trained)
+        shift = evaluation.shift(record["summary"])
+        record["wise_curve"] = wise_curve(setup, trained, shift)
     return record
 
 
@@ -91,14 +92,14 @@ def leaves(setup: Setup, trained: Trained) -> dict[str, dict[str, float | None]]
     }
 
 
-def wise_curve(setup: Setup, trained: Trained) -> dict[str, list[float | None]]:
-    """The mixtures of the trained weights with those of the start.
+def wise_curve(
+    setup: Setup, trained: Trained, shift: str
+) -> dict[str, list[float | None]]:
+    """The mixtures of the trained weights with those of the start, on ID and `shift`.
 
     Corruptions are left out unless they are the only shift there is.
     """
     pretrained = setup.start.params, setup.start.statistics
-    groups = {domain.group for domain in setup.domains.values()}
-    shift = "ood" if "ood" in groups else "corruption"
     shown = {k: d for k, d in setup.domains.items() if d.group in ("id", shift)}
     curve = {"alpha": [], "id_val": [], "id": [], shift: []}
     for alpha in setup.config.wise_alphas:

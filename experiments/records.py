@@ -1,8 +1,6 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
 import importlib.metadata
-import json
-import math
 import os
 import pathlib
 import platform
@@ -15,7 +13,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import ftp_optax
+from experiments import json_files
 from experiments.configs.base import get_config
+from experiments.json_files import jsonable, write
 
 JOB = "experiments.train"
 CONFIG = "config.json"
@@ -28,40 +28,9 @@ class RecordError(ValueError):
     """The folder holds something that this run must not touch or continue."""
 
 
-def jsonable(value: Any) -> Any:
-    """Plain JSON; what is not a finite number becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
-    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
-        return jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file at once or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(jsonable(content), allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
-
-    Raises:
-      RecordError: it does not.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: expected a JSON object, found {type(content)}.")
-    return content
+    """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
+    return json_files.read(path, RecordError)
 
 
 # What a run may be continued with after it has changed: it decides where things are

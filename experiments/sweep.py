@@ -24,7 +24,6 @@ from experiments.train import run
 
 JOB = "experiments.sweep"
 SWEEP = "sweep.json"
-STAGES = ("tune", "final")
 TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
@@ -151,7 +150,6 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]
         for method, setting in chosen.items()
         for seed in config.final_seeds
     ]
-    # The runs that others mix have to be there at the mixed settings too.
     content = {
         "job": JOB,
         "name": config.run.name,

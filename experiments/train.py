@@ -83,9 +83,9 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     """Takes every step, keeps what ID validation likes best, saves on the way."""
     config, recipe, knobs = setup.config, setup.recipe, setup.knobs
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
-    params, statistics = setup.placement.replicated(start)
-    state = TrainState(params, statistics, init_method(recipe, knobs, params))
-    state = setup.placement.replicated(state)
+    pretrained, statistics = start
+    state = TrainState(pretrained, statistics, init_method(recipe, knobs, pretrained))
+    state = setup.placement.replicated(state)  # donated: in buffers of its own
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
     checkpoints = Checkpoints(out / records.CHECKPOINTS)
@@ -112,10 +112,16 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
             )
             step += 1
             log.step(scalars)
-            if step % config.observe_every == 0 or step == recipe.steps:
-                seen = observation.observe(recipe, start[0], state.params, state.method)
+            last = step == recipe.steps
+            due, ends = step % config.observe_every == 0, step % per_epoch == 0
+            seen = {}
+            if due or ends or last:
+                seen = observation.observe(
+                    recipe, pretrained, state.params, state.method
+                )
+            if due or last:
                 log.observe(step, scalars, seen)
-            if step % per_epoch == 0 or step == recipe.steps:
+            if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = -(-step // per_epoch)
@@ -123,9 +129,6 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 loss, better = log.epoch(epoch, step, score)
                 if better:
                     best = copied((state.params, state.statistics))
-                    seen = observation.observe(
-                        recipe, start[0], state.params, state.method
-                    )
                     log.seen = records.jsonable(jax.device_get(seen))
                 diverged = not np.isfinite(loss)
                 began = time.monotonic()

@@ -62,6 +62,8 @@ class Source:
 
     def cached(self) -> "Source":
         """The same source; an image that was decoded once is kept, as uint8."""
+        if isinstance(self.examples, Cache):
+            return self
         return dataclasses.replace(self, examples=Cache(self.examples))
 
 
@@ -99,7 +101,7 @@ def open_source(
         builder = _our_builder(OURS[name], data, source_dir)
         split = OURS[name].ALIASES.get(split, split)
     elif name in DRAWN:
-        builder = _drawn(DRAWN[name], data)
+        builder = _prepared(DRAWN[name], data, data)
     else:
         builder = _built_in(name, data)
     return _source(spec, builder, split)
@@ -110,15 +112,30 @@ OURS: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Pacs, Camvi
 DRAWN: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Digits,)}
 
 
+def _prepared(
+    kind: type[FolderBuilder], root: Path, data: Path, config: Any = None
+) -> FolderBuilder:
+    """A builder of what is in `root`, prepared in `data` if it is not there yet."""
+
+    def make(folder: Path) -> FolderBuilder:
+        return kind(data_dir=folder, config=config, file_format="array_record")
+
+    if not is_prepared(place := _place(kind, data, config)):
+        prepare(make, root, place, data)
+    return make(data)
+
+
+def _place(kind: type[FolderBuilder], data: Path, config: Any = None) -> Path:
+    """Where TFDS looks for what a builder has prepared."""
+    named = [] if config is None else [config.name]
+    return data.joinpath(kind.name, *named, str(kind.VERSION))
+
+
 def _our_builder(
     kind: type[FolderBuilder], data: Path, source_dir: str | os.PathLike | None
 ) -> FolderBuilder:
     """One of our builders, prepared if need be."""
-
-    def make(folder: Path) -> FolderBuilder:
-        return kind(data_dir=folder, file_format="array_record")
-
-    place = data / kind.name / str(kind.VERSION)
+    place = _place(kind, data)
     if source_dir is None:
         if not is_prepared(place):
             raise DataError(
@@ -126,12 +143,10 @@ def _our_builder(
                 f"with the layout {kind.LAYOUT}, to prepare it, or the data_dir where "
                 "it is."
             )
-        return make(data)
+        return _prepared(kind, data, data)
 
     root = _root(source_dir, kind.name)
-    if not is_prepared(place):
-        prepare(make, root, place, data)
-    builder = make(data)
+    builder = _prepared(kind, root, data)
     metadata: Any = builder.info.metadata
     if metadata["fingerprint"] != builder.mark(builder.listing(root), root):
         raise DataError(
@@ -150,27 +165,7 @@ def _image_folder(data: Path, source_dir: str | os.PathLike | None) -> FolderBui
             f"{ImageFolder.LAYOUT}."
         )
     root = Path(source_dir).expanduser()
-    config = config_of(root)
-
-    def make(folder: Path) -> FolderBuilder:
-        return ImageFolder(data_dir=folder, config=config, file_format="array_record")
-
-    place = data / ImageFolder.name / config.name / str(ImageFolder.VERSION)
-    if not is_prepared(place):
-        prepare(make, root, place, data)
-    return make(data)
-
-
-def _drawn(kind: type[FolderBuilder], data: Path) -> FolderBuilder:
-    """A builder of images that are drawn, prepared if need be."""
-
-    def make(folder: Path) -> FolderBuilder:
-        return kind(data_dir=folder, file_format="array_record")
-
-    place = data / kind.name / str(kind.VERSION)
-    if not is_prepared(place):
-        prepare(make, data, place, data)
-    return make(data)
+    return _prepared(ImageFolder, root, data, config_of(root))
 
 
 def _root(source_dir: str | os.PathLike, name: str) -> Path:

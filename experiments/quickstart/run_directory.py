@@ -1,8 +1,6 @@
 """What a run leaves on disk: one JSON of results, checkpoints, and how both resume."""
 
 import json
-import math
-import os
 import pathlib
 import re
 import shutil
@@ -13,6 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from experiments import json_files
+from experiments.json_files import jsonable
 
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
@@ -29,17 +30,6 @@ def run_name(kind: str, seed: int, learning_rate: float | None = None) -> str:
     """Name of one training run, such as `ftp-lr0.001-seed0`."""
     rate = "" if learning_rate is None else f"-lr{learning_rate:g}"
     return f"{kind}{rate}-seed{seed}"
-
-
-def _jsonable(value: Any) -> Any:
-    """Plain JSON; what is not a finite number becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 class RunDirectory:
@@ -69,7 +59,7 @@ class RunDirectory:
           RunDirectoryError: the directory is of another job or of other settings.
         """
         self.path = path
-        settings = _jsonable(settings)
+        settings = jsonable(settings)
         found = _read(path, job)
         if found is None:
             path.mkdir(parents=True, exist_ok=True)
@@ -90,15 +80,12 @@ class RunDirectory:
 
     def add(self, name: str, record: Mapping[str, Any]) -> None:
         """Notes a finished run; its checkpoint is no longer needed to continue."""
-        self.runs[name] = _jsonable(record)
+        self.runs[name] = jsonable(record)
         self.write()
 
     def write(self) -> None:
         """Writes `metrics.json` at once or not at all."""
-        text = json.dumps(_jsonable(self.metrics), allow_nan=False)
-        temporary = self.path / f".{METRICS}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / METRICS)
+        json_files.write(self.path / METRICS, self.metrics)
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(

@@ -1,12 +1,13 @@
 """Which runs are there, and can their records be used?"""
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from experiments import json_files
 
 JOB = "experiments.train"
 SWEEP_JOB = "experiments.sweep"
@@ -185,7 +186,7 @@ def sweep_choices(run: Run) -> Mapping[str, Any]:
     file = next((p / SWEEP for p in parents if (p / SWEEP).is_file()), None)
     if file is None:
         return {}
-    found = _load(file)
+    found = json_files.read(file, ReportError)
     selected = found.get("selected")
     if found.get("job") != SWEEP_JOB or not isinstance(selected, dict):
         raise ReportError(f"{file} was not made by {SWEEP_JOB}. Move it away.")
@@ -206,18 +207,8 @@ def _run_directories(path: pathlib.Path) -> Iterator[pathlib.Path]:
             yield pathlib.Path(folder)
 
 
-def _load(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{file} cannot be read as JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ReportError(f"{file}: expected a JSON object, got {type(found)}.")
-    return found
-
-
 def _read(file: pathlib.Path) -> dict[str, Any]:
-    record = _load(file)
+    record = json_files.read(file, ReportError)
     if record.get("job") != JOB:
         maker = record.get("job", "something unnamed")
         raise ReportError(
