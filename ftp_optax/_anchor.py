@@ -1,6 +1,6 @@
-"""The anchor: copies of the pre-trained weights, and the dtype they are kept in."""
+"""The anchor: copies of the pre-trained weights, their dtype and their memory."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,13 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from ftp_optax import _axes, _checks, _leaves, _paths, _selection
+from ftp_optax import _axes, _checks, _devices, _paths, _selection
 from ftp_optax._selection import Selection
 
-Anchor = Any  # None | a number | a pytree like the params
+Anchor = Any  # None | a number | a pytree like the params | "implicit", for ftp alone
+IMPLICIT = "implicit"
+Memory = Literal["pinned_host"] | None  # None: beside the params
+MEMORIES = (None, "pinned_host")
 
 
 class Scope(NamedTuple):
@@ -22,19 +25,34 @@ class Scope(NamedTuple):
     mask: _selection.Mask = None
     anchor: Anchor = None
     anchor_dtype: Any = None
+    anchor_memory: Memory = None
+    specs: _axes.Specs = None
+
+    @property
+    def implicit(self) -> bool:
+        return isinstance(self.anchor, str) and self.anchor == IMPLICIT
 
     def check(self) -> None:
         _selection.check_exclude(self.exclude)
         _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
+        _checks.choice("anchor_memory", self.anchor_memory, MEMORIES)
 
     def select(self, params: optax.Params | None) -> Selection:
         if params is None:
             raise ValueError(_checks.NO_PARAMS)
-        return _selection.select(params, self.axes, self.exclude, self.mask)
+        return _selection.select(params, self.axes, self.exclude, self.mask, self.specs)
 
     def anchor_tree(self, selection: Selection) -> optax.Params:
+        if self.implicit:
+            return selection.tree([optax.MaskedNode()] * len(selection.kept()))
         leaves = anchor_leaves(self.anchor, selection, self.anchor_dtype)
+        if self.anchor_memory is not None:
+            leaves = list(map(_devices.to_host, leaves))
         return selection.tree(leaves)
+
+    def on_device(self, anchor: optax.Params) -> Any:
+        """The anchor of a state, where arithmetic can reach it; `None` if implicit."""
+        return None if self.implicit else jax.tree.map(_devices.to_device, anchor)
 
 
 def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.Array]:
@@ -56,16 +74,8 @@ def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.
     else:
         sources = _matched(anchor, selection)
     return [
-        _copy(name, source, jnp.result_type(p), dtype)
+        copied(name, source, jnp.result_type(p), dtype)
         for name, source, p in zip(names, sources, params, strict=True)
-    ]
-
-
-def zero_displacements(selection: Selection, dtype: Any) -> list[jax.Array]:
-    """Displacements before the first step, each a buffer of its own."""
-    return [
-        jnp.zeros_like(p, dtype=dtype or _leaves.compute_dtype(p))
-        for p in selection.constrained(selection.leaves)
     ]
 
 
@@ -107,7 +117,14 @@ def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
     return found
 
 
-def _copy(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
+def copy_like(leaf: Any, source: Any) -> jax.Array:
+    """A copy of `source` in the dtype, and the memory, of an anchor's leaf."""
+    copy = jnp.array(source, dtype=leaf.dtype)
+    return _devices.to_host(copy) if _devices.on_host(leaf) else copy
+
+
+def copied(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
+    """A copy in `dtype`, refused where that would round; `None`: `param_dtype`."""
     # jnp.array copies, where asarray, astype and device_put may alias.
     if dtype is None:
         return jnp.array(source, dtype=param_dtype)

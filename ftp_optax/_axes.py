@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from jax.sharding import PartitionSpec
+
 from ftp_optax import _paths
 
 
@@ -33,6 +35,8 @@ class LeafAxes(NamedTuple):
 
 
 Axes = Any  # LeafAxes | pytree of LeafAxes or None | Callable[[str, leaf], LeafAxes]
+# PartitionSpec | pytree of PartitionSpec | Callable[[str, leaf], PartitionSpec] | None
+Specs = Any
 
 
 class Geometry(NamedTuple):
@@ -43,6 +47,15 @@ class Geometry(NamedTuple):
     within: tuple[int, ...]  # axes summed over inside a row
     rows: tuple[int, ...]
     layers: tuple[int, ...]
+    # For each axis, the names of the mesh axes that shard it inside a `shard_map`;
+    # `None` where the caller has not told.
+    sharded: tuple[tuple[str, ...], ...] | None = None
+
+    def mesh_axes(self, axes: Sequence[int]) -> tuple[str, ...]:
+        """The names of the mesh axes that are known to shard some of these axes."""
+        if self.sharded is None:
+            return ()
+        return tuple(name for axis in axes for name in self.sharded[axis])
 
     @property
     def layer_shape(self) -> tuple[int, ...]:
@@ -167,24 +180,52 @@ def torch_axes(path: str, leaf: Any) -> LeafAxes:
 
 
 def resolve(
-    axes: Axes, names: Sequence[str], leaves: Sequence[Any]
+    axes: Axes, names: Sequence[str], leaves: Sequence[Any], specs: Specs = None
 ) -> list[Geometry | None]:
     """Works out `axes` for every leaf; `None` where the leaf is to be left alone."""
-    spec_of = _lookup(axes)
-    return [_geometry(spec_of(n, x), n, x) for n, x in zip(names, leaves, strict=True)]
+    axes_of = _lookup("axes", flax_axes if axes is None else axes, LeafAxes)
+    spec_of = _lookup("specs", specs, PartitionSpec)
+    found = []
+    for name, leaf in zip(names, leaves, strict=True):
+        geometry = _geometry(axes_of(name, leaf), name, leaf)
+        if geometry is not None and specs is not None:
+            sharded = _sharded(spec_of(name, leaf), geometry)
+            geometry = geometry._replace(sharded=sharded)
+        found.append(geometry)
+    return found
 
 
-def _lookup(axes: Axes) -> Callable[[str, Any], Any]:
-    if axes is None:
-        return flax_axes
-    if callable(axes):
-        return axes
-    if isinstance(axes, LeafAxes):
-        return lambda name, leaf: axes
+def _lookup(argument: str, given: Any, kind: type) -> Callable[[str, Any], Any]:
+    """Reads one `kind`, a pytree or a function of them as a function of a leaf."""
+    if isinstance(given, kind):
+        return lambda name, leaf: given
+    if callable(given):
+        return given
     look_up = _paths.prefix_lookup(
-        "axes", axes, lambda node: node is None or isinstance(node, LeafAxes)
+        argument, given, lambda node: node is None or isinstance(node, kind)
     )
     return lambda name, leaf: look_up(name)
+
+
+def _sharded(spec: Any, geometry: Geometry) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(spec, PartitionSpec) or len(spec) > len(geometry.shape):
+        raise ValueError(
+            f"specs: expected a PartitionSpec of at most {len(geometry.shape)} entries"
+            f" for the leaf {geometry.name!r} of shape {geometry.shape}, got {spec!r}."
+        )
+    entries = [*spec, *[None] * (len(geometry.shape) - len(spec))]
+    sharded = tuple(
+        () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+        for entry in entries
+    )
+    for axis in geometry.layers:
+        if sharded[axis]:
+            raise ValueError(
+                f"specs: {spec} shards axis {axis} of the leaf {geometry.name!r}, which"
+                " stacks layers; each device would have radii of its own. Expected"
+                " None there."
+            )
+    return sharded
 
 
 def _geometry(spec: Any, name: str, leaf: Any) -> Geometry | None:

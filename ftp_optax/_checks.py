@@ -53,7 +53,7 @@ def choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
         raise ValueError(f"{argument}: expected one of {allowed}, got {value!r}.")
 
 
-def floating_dtype(argument: str, dtype: Any) -> None:
+def floating_dtype(argument: str, dtype: Any, such_as: str = "'bfloat16'") -> None:
     if dtype is None:
         return
     try:
@@ -62,7 +62,7 @@ def floating_dtype(argument: str, dtype: Any) -> None:
         known = False
     if not known:
         raise ValueError(
-            f"{argument}: expected None or a floating-point dtype such as 'bfloat16',"
+            f"{argument}: expected None or a floating-point dtype such as {such_as},"
             f" got {dtype!r}."
         )
 
@@ -118,6 +118,11 @@ def stored_leaves(field: str, tree: Any, selection: Selection) -> list[Any]:
         )
     for leaf, geometry in zip(leaves, selection.kept(), strict=True):
         if jnp.shape(leaf) != geometry.shape:
+            if jnp.result_type(leaf) == jnp.uint32:
+                raise ValueError(
+                    f"state: its {field} was dropped to be saved. Call"
+                    " restore_anchor(state, pretrained) first."
+                )
             raise ValueError(
                 f"state: its {field} was made for other params: the leaf"
                 f" {geometry.name!r} has shape {jnp.shape(leaf)}, expected"

@@ -13,6 +13,7 @@ import optax
 from ftp_optax import (
     _anchor,
     _checks,
+    _displacement,
     _leaves,
     _projection,
     _radius,
@@ -126,7 +127,7 @@ def digrap(
             anchor=scope.anchor_tree(chosen),
             omega=omega,
             omega_state=omega_optimizer.init(omega),
-            projection=chosen.tree(_anchor.zero_displacements(chosen, None)),
+            projection=chosen.tree(_displacement.zeros(chosen, None)),
         )
 
     def update_fn(
@@ -143,7 +144,9 @@ def digrap(
         geometries = chosen.kept()
 
         h = [
-            jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry))
+            _projection.total(
+                x.u * p, _projection.beside_layers(x.geometry), x.geometry
+            )
             for x, p in zip(leaves, p_prev, strict=True)
         ]
         omega_step, omega_state = omega_optimizer.update(
@@ -176,7 +179,7 @@ def digrap(
 def _outward(g: jax.Array, d: jax.Array, geometry: Any) -> jax.Array:
     """The part of `g` along `d`, where descent on `g` leads away; else 0."""
     others = _projection.beside_layers(geometry)
-    inner = jnp.sum(g * d, axis=others, keepdims=True)
-    square = jnp.sum(jnp.square(d), axis=others, keepdims=True)
+    inner = _projection.total(g * d, others, geometry)
+    square = _projection.total(jnp.square(d), others, geometry)
     share = inner / jnp.where(square > 0, square, jnp.ones_like(square))
     return jnp.where(inner < 0, share, jnp.zeros_like(share)) * d

@@ -15,13 +15,14 @@ import optax
 from ftp_optax import (
     _anchor,
     _checks,
+    _displacement,
     _gradient,
     _leaves,
     _projection,
     _radius,
     _selection,
 )
-from ftp_optax._axes import Axes
+from ftp_optax._axes import Axes, Specs
 
 
 class FTPState(NamedTuple):
@@ -31,12 +32,14 @@ class FTPState(NamedTuple):
     have an `optax.MaskedNode` in `anchor` and `displacement`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes.
+      anchor: W0, the tree of the params, in their dtypes; nothing but
+        `optax.MaskedNode` where it is implicit.
       radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
         of a stacked leaf, in tree order. Units of the weights (sums of them for MARS).
       radius_state: state of the optimizer that trains `radii`.
       displacement: C, the tree of the params: the last step's displacement from the
-        anchor before it was projected, in float32 or wider; zeros at first.
+        anchor before it was projected, in float32 or wider; zeros at first. In int8 the
+        direction of each row.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -64,7 +67,9 @@ def ftp(
     mask: _selection.Mask = None,
     anchor: _anchor.Anchor = None,
     anchor_dtype: Any = None,
+    anchor_memory: _anchor.Memory = None,
     displacement_dtype: Any = None,
+    specs: Specs = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps each leaf within a trained radius of its pre-trained value.
 
@@ -115,11 +120,21 @@ def ftp(
       mask: pytree of bool, a prefix of the params, or a callable that makes one of
         the params; `False` leaves a leaf alone, as in `optax.masked`.
       anchor: `None` copies the params given to `init`; a pytree like the params (it
-        may lack excluded leaves); or a number, such as 0.0, for every weight.
+        may lack excluded leaves); a number, such as 0.0, for every weight; or
+        "implicit", which keeps none: the params given to `init` are where the
+        displacement leads back to, so nothing else may move the params, nor anyone
+        edit `radii`, and they must be float32 or wider.
       anchor_dtype: floating-point dtype in which to keep the anchor. Refused where it
         would round a weight. `None` keeps the params' dtype.
-      displacement_dtype: floating-point dtype in which to keep the displacement. Only
-        its direction is used again. `None` is float32 or wider.
+      anchor_memory: "pinned_host" keeps the anchor in the host's page-locked memory and
+        fetches it once a step; `None` keeps it beside the params.
+      displacement_dtype: dtype in which to keep the displacement, of which only the
+        direction is used again: a floating-point one, or int8, in units of each row's
+        largest entry / 127. `None` is float32 or wider.
+      specs: inside a `jax.shard_map` whose mesh axes shard the params: the
+        `PartitionSpec`s it was given for them (one, a pytree that is a prefix of the
+        params, or a callable of path and leaf), so that norms are those of whole rows.
+        Not needed anywhere else.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `FTPState`. Updates have the
@@ -150,9 +165,12 @@ def ftp(
     _checks.choice("norm", norm, get_args(_projection.Norm))
     _checks.choice("hypergradient", hypergradient, get_args(_radius.Hypergradient))
     _checks.choice("gradient", gradient, (None, "updates"))
-    _checks.floating_dtype("displacement_dtype", displacement_dtype)
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    _displacement.check_dtype(displacement_dtype)
+    scope = _anchor.Scope(
+        axes, exclude, mask, anchor, anchor_dtype, anchor_memory, specs
+    )
     scope.check()
+    _refuse_combinations(scope, displacement_dtype, hypergradient)
     if radius_optimizer is None:
         radius_optimizer = optax.adam(1e-2)
     _checks.transformation("radius_optimizer", radius_optimizer)
@@ -161,13 +179,14 @@ def ftp(
 
     def init_fn(params: optax.Params) -> FTPState:
         chosen = scope.select(params)
+        if scope.implicit:
+            _refuse_narrow_params(chosen)
         radii = jnp.full((chosen.num_radii,), initial_radius, dtype=jnp.float32)
-        c = _anchor.zero_displacements(chosen, displacement_dtype)
         return FTPState(
             anchor=scope.anchor_tree(chosen),
             radii=radii,
             radius_state=radius_optimizer.init(radii),
-            displacement=chosen.tree(c),
+            displacement=chosen.tree(_displacement.zeros(chosen, displacement_dtype)),
         )
 
     def update_fn(
@@ -181,28 +200,36 @@ def ftp(
         chosen = scope.select(params)
         _checks.state_type(state, FTPState)
         grad = choose_gradient(grad)
-        leaves = _leaves.gather(chosen, updates, state.anchor, grad)
+        anchor_now = scope.on_device(state.anchor)
+        leaves = _leaves.gather(chosen, updates, anchor_now, grad)
         c_prev = _leaves.stored(chosen, "displacement", state.displacement)
         _checks.stored_vector("radii", state.radii, chosen)
         geometries = chosen.kept()
+        row_norms = functools.partial(_projection.row_norms, norm=norm)
 
         # The derivative of the loss with respect to each radius, through the last step.
+        n_prev = list(map(row_norms, c_prev, geometries))
         gamma_prev = _radius.split(state.radii, geometries)
         h_leaves = [
-            _radius.radius_gradient(*leaf_c_gamma, norm, hypergradient)
-            for leaf_c_gamma in zip(leaves, c_prev, gamma_prev, strict=True)
+            _radius.radius_gradient(*of_leaf, norm, hypergradient)
+            for of_leaf in zip(leaves, c_prev, n_prev, gamma_prev, strict=True)
         ]
         h = _radius.anneal(_radius.join(h_leaves), kappa)
 
-        # The unconstrained step of the optimizer, seen from the anchor.
+        # Where the params are, seen from the anchor: the last step, as projected.
+        if scope.implicit:
+            last = zip(gamma_prev, n_prev, c_prev, strict=True)
+            d = [_projection.kept(gamma, n) * c for gamma, n, c in last]
+        else:
+            d = [leaf.w - leaf.w0 for leaf in leaves]
+
+        # The unconstrained step of the optimizer.
         first = _radius.shaped(h_leaves, geometries)
         c = [
-            (leaf.w - leaf.w0) + _leaves.after(leaf.u, h_leaf)
-            for leaf, h_leaf in zip(leaves, first, strict=True)
+            d_leaf + _leaves.after(leaf.u, h_leaf)
+            for d_leaf, leaf, h_leaf in zip(d, leaves, first, strict=True)
         ]
-        n = list(
-            map(functools.partial(_projection.row_norms, norm=norm), c, geometries)
-        )
+        n = list(map(row_norms, c, geometries))
         n_max = _radius.join(list(map(_projection.largest, n, geometries)))
 
         # One step of the radii. Beyond the largest row they would bind nothing.
@@ -214,13 +241,23 @@ def ftp(
 
         # The projection, as the update that optax.apply_updates adds to the params.
         gamma = _radius.split(radii, geometries)
-        w0 = [leaf.w0 for leaf in leaves]
-        projected = list(map(_projection.project, c, w0, gamma, n))
-        return _leaves.steps_to(chosen, projected, updates), FTPState(
+        if scope.implicit or scope.anchor_memory is not None:
+            # Without W0, which is not there, or would have to be fetched once more.
+            q = list(map(_projection.kept, gamma, n))
+            steps = [
+                leaf.u - (1.0 - q_leaf) * c_leaf
+                for leaf, q_leaf, c_leaf in zip(leaves, q, c, strict=True)
+            ]
+            new = _leaves.merged(chosen, steps, updates)
+        else:
+            w0 = [leaf.w0 for leaf in leaves]
+            projected = list(map(_projection.project, c, w0, gamma, n))
+            new = _leaves.steps_to(chosen, projected, updates)
+        return new, FTPState(
             anchor=state.anchor,
             radii=radii,
             radius_state=radius_state,
-            displacement=_leaves.cast_like(c, state.displacement),
+            displacement=_displacement.stored(c, geometries, state.displacement, norm),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -240,7 +277,9 @@ def with_ftp(
     mask: _selection.Mask = None,
     anchor: _anchor.Anchor = None,
     anchor_dtype: Any = None,
+    anchor_memory: _anchor.Memory = None,
     displacement_dtype: Any = None,
+    specs: Specs = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Any optimizer, kept within trained radii of the pre-trained weights.
 
@@ -292,6 +331,45 @@ def with_ftp(
         mask=mask,
         anchor=anchor,
         anchor_dtype=anchor_dtype,
+        anchor_memory=anchor_memory,
         displacement_dtype=displacement_dtype,
+        specs=specs,
     )
     return _gradient.hand_on(optimizer, link)
+
+
+def _refuse_combinations(
+    scope: _anchor.Scope, displacement_dtype: Any, hypergradient: _radius.Hypergradient
+) -> None:
+    """Refuses what would break the method, with the reason."""
+    if scope.implicit:
+        if displacement_dtype is not None:
+            raise ValueError(
+                f"displacement_dtype: {displacement_dtype} rounds the displacement, and"
+                " an implicit anchor, to which nothing but the displacement leads back,"
+                " would move with it. Expected None."
+            )
+        for argument in ("anchor_dtype", "anchor_memory"):
+            if (value := getattr(scope, argument)) is not None:
+                raise ValueError(
+                    f"{argument}: an implicit anchor is not kept anywhere; expected"
+                    f" None, got {value!r}."
+                )
+    if _displacement.is_int8(displacement_dtype) and hypergradient == "active":
+        raise ValueError(
+            "displacement_dtype: int8 keeps the direction of each row, and"
+            ' hypergradient="active" needs its norm as well. Expected a floating-point'
+            " dtype."
+        )
+
+
+def _refuse_narrow_params(chosen: _selection.Selection) -> None:
+    """An implicit anchor would move by the rounding of such params, every step."""
+    params = chosen.constrained(chosen.leaves)
+    for geometry, param in zip(chosen.kept(), params, strict=True):
+        if (dtype := jnp.result_type(param)) != _leaves.compute_dtype(param):
+            raise ValueError(
+                f"anchor: the leaf {geometry.name!r} has dtype {dtype}, whose rounding"
+                " would move an implicit anchor at every step. Expected float32 or"
+                " wider."
+            )

@@ -16,7 +16,7 @@ class Leaf(NamedTuple):
 
     geometry: Geometry
     w: jax.Array  # the current parameter
-    w0: jax.Array  # its anchor
+    w0: Any  # its anchor; None where the state keeps none
     u: jax.Array  # the incoming update
     g: jax.Array  # the raw gradient at w
 
@@ -29,7 +29,7 @@ def compute_dtype(leaf: Any) -> jnp.dtype:
 def gather(
     selection: Selection,
     updates: optax.Updates,
-    anchor: optax.Params,
+    anchor: optax.Params | None,
     grad: optax.Updates | None = None,
 ) -> list[Leaf]:
     """The constrained leaves in tree order, after checks that the trees belong.
@@ -37,7 +37,9 @@ def gather(
     Without `grad`, the reversed updates are taken for the gradient.
     """
     w = widened(selection, selection.constrained(selection.leaves))
-    w0 = stored(selection, "anchor", anchor)
+    w0 = [None] * len(w)
+    if anchor is not None:
+        w0 = stored(selection, "anchor", anchor)
     all_u = _checks.same_leaves("updates", updates, selection)
     u = widened(selection, selection.constrained(all_u))
     if grad is None:
@@ -66,14 +68,19 @@ def steps_to(
     selection: Selection, targets: list[jax.Array], updates: optax.Updates
 ) -> optax.Updates:
     """The updates that take constrained params to `targets`, in the params' dtypes."""
+    params = widened(selection, selection.constrained(selection.leaves))
+    pairs = zip(targets, params, strict=True)
+    return merged(selection, [target - w for target, w in pairs], updates)
+
+
+def merged(
+    selection: Selection, steps: list[jax.Array], updates: optax.Updates
+) -> optax.Updates:
+    """The updates with the constrained leaves' steps, in the params' dtypes."""
     params = selection.constrained(selection.leaves)
-    steps = [
-        (target - wide).astype(jnp.result_type(param))
-        for target, wide, param in zip(
-            targets, widened(selection, params), params, strict=True
-        )
-    ]
-    return selection.merge(steps, updates)
+    pairs = zip(steps, params, strict=True)
+    cast = [step.astype(jnp.result_type(param)) for step, param in pairs]
+    return selection.merge(cast, updates)
 
 
 def after(value: jax.Array, first: jax.Array) -> jax.Array:

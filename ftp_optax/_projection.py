@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ftp_optax import _devices
 from ftp_optax._axes import Geometry
 
 Norm = Literal["mars", "frobenius"]
@@ -28,8 +29,14 @@ def norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
     """
     axes = measured_over(geometry, norm)
     if norm == "frobenius":
-        return jnp.sqrt(jnp.sum(jnp.square(c), axis=axes, keepdims=True))
-    return jnp.sum(jnp.abs(c), axis=axes, keepdims=True)
+        return jnp.sqrt(total(jnp.square(c), axes, geometry))
+    return total(jnp.abs(c), axes, geometry)
+
+
+def total(x: jax.Array, axes: tuple[int, ...], geometry: Geometry) -> jax.Array:
+    """The sum over these axes, kept at size 1, of a whole leaf and not of its shard."""
+    _refuse_unknown_shards(x, geometry)
+    return _devices.psum(jnp.sum(x, axis=axes, keepdims=True), geometry.mesh_axes(axes))
 
 
 def row_norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
@@ -40,7 +47,8 @@ def row_norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
 def largest(n: jax.Array, geometry: Geometry) -> jax.Array:
     """The largest row norm of each layer, in the shape of the leaf's radii."""
     # A leaf without any rows has no norms; EPS is below every norm there can be.
-    return jnp.max(n, axis=beside_layers(geometry), initial=EPS)
+    found = jnp.max(n, axis=beside_layers(geometry), initial=EPS)
+    return _devices.pmax(found, geometry.mesh_axes(geometry.rows))
 
 
 def largest_kept(n: jax.Array, geometry: Geometry) -> jax.Array:
@@ -60,6 +68,21 @@ def beside_layers(geometry: Geometry) -> tuple[int, ...]:
 
 def project(c: jax.Array, w0: jax.Array, gamma: jax.Array, n: jax.Array) -> jax.Array:
     """W0 + clip(gamma / n, 0, 1) C: every row of C shortened to `gamma` at most."""
+    return w0 + kept(gamma, n) * c
+
+
+def kept(gamma: jax.Array, n: jax.Array) -> jax.Array:
+    """clip(gamma / n, 0, 1): the share of each row that the projection leaves."""
     ratio = gamma.astype(n.dtype) / n
     # Not jnp.clip, whose derivative is halved where the ratio is 1: it is 0 there.
-    return w0 + jnp.where(ratio < 1.0, ratio, jnp.ones_like(ratio)) * c
+    return jnp.where(ratio < 1.0, ratio, jnp.ones_like(ratio))
+
+
+def _refuse_unknown_shards(x: jax.Array, geometry: Geometry) -> None:
+    if geometry.sharded is None and (names := _devices.varying(x)):
+        raise ValueError(
+            f"specs: the leaf {geometry.name!r} differs between the devices of the mesh"
+            f" axes {sorted(names)} inside a shard_map, and the norms of its shards are"
+            " not those of its rows. Pass specs, the PartitionSpecs that shard_map was"
+            " given for the params (PartitionSpec() where a device has the whole leaf)."
+        )

@@ -15,7 +15,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ftp_optax import _projection
+from ftp_optax import _devices, _projection
 from ftp_optax._axes import Geometry
 from ftp_optax._leaves import Leaf
 
@@ -25,6 +25,7 @@ Hypergradient = Literal["published", "active"]
 def radius_gradient(
     leaf: Leaf,
     c_prev: jax.Array,
+    n_prev: jax.Array,
     gamma_prev: jax.Array,
     norm: _projection.Norm,
     hypergradient: Hypergradient,
@@ -34,14 +35,15 @@ def radius_gradient(
     It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
     """
     g, geometry = leaf.g, leaf.geometry
-    n_prev = _projection.row_norms(c_prev, geometry, norm)
     over = _projection.measured_over(geometry, norm)
     # An elementwise product: contractions to a scalar fail under explicit sharding.
-    h_rows = jnp.sum(g * c_prev, axis=over, keepdims=True) / n_prev
+    h_rows = _projection.total(g * c_prev, over, geometry) / n_prev
     if hypergradient == "active":
         bound = gamma_prev.astype(n_prev.dtype) < n_prev
         h_rows = jnp.where(bound, h_rows, jnp.zeros_like(h_rows))
-    return jnp.sum(h_rows, axis=_projection.beside_layers(geometry))
+    h = jnp.sum(h_rows, axis=_projection.beside_layers(geometry))
+    summed = () if norm == "frobenius" else geometry.rows
+    return _devices.psum(h, geometry.mesh_axes(summed))
 
 
 def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:

@@ -73,7 +73,9 @@ class Selection(NamedTuple):
         return jax.tree.unflatten(treedef, leaves)
 
 
-def select(params: Any, axes: Any, exclude: Exclude, mask: Mask) -> Selection:
+def select(
+    params: Any, axes: Any, exclude: Exclude, mask: Mask, specs: Any = None
+) -> Selection:
     """Finds the constrained leaves of `params` and works out their geometry.
 
     A tree without leaves selects nothing and is not an error: `optax.tree.map_params`
@@ -90,7 +92,10 @@ def select(params: Any, axes: Any, exclude: Exclude, mask: Mask) -> Selection:
     subset = [i for i, is_chosen in enumerate(chosen) if is_chosen]
     geometries: list[Geometry | None] = [None] * len(names)
     found = _axes.resolve(
-        axes, [names[i] for i in subset], [_as_array_like(leaves[i]) for i in subset]
+        axes,
+        [names[i] for i in subset],
+        [_as_array_like(leaves[i]) for i in subset],
+        specs,
     )
     for i, geometry in zip(subset, found, strict=True):
         geometries[i] = geometry

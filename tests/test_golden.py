@@ -35,8 +35,9 @@ def load(path):
     return meta, trees, data["radius"], list(data["radius_names"])
 
 
-def make_step(meta, form):
+def make_step(meta, form, **more):
     options = {
+        **more,
         "kappa": meta["kappa"],
         "exclude": [f"^{name}$" for name in meta["exclude"]],
         "axes": torch_axes,
@@ -74,6 +75,21 @@ def run_scan(step, carry, grads, num_steps):
     return jax.lax.scan(step, carry, grads)[1]
 
 
+# The place of the anchor changes nothing; the precision of the displacement does.
+EXACT = {
+    "implicit anchor": {"anchor": "implicit"},
+    "host anchor": {"anchor_memory": "pinned_host"},
+}
+ROUNDED = {
+    "bfloat16": {"displacement_dtype": "bfloat16"},
+    "int8": {"displacement_dtype": "int8"},
+    "int8, host anchor": {
+        "displacement_dtype": "int8",
+        "anchor_memory": "pinned_host",
+    },
+}
+
+
 def test_there_are_trajectories_to_match():
     assert len(TRAJECTORIES) == 4
 
@@ -82,8 +98,25 @@ def test_there_are_trajectories_to_match():
 @pytest.mark.parametrize("form", ["with_ftp", "ftp"])
 @pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
 def test_parameters_and_radii_match_the_published_code_at_every_step(path, form, run):
+    assert_matches(path, form, run, TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", EXACT)
+@pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
+def test_an_anchor_that_is_implicit_or_elsewhere_matches_as_closely(path, mode):
+    assert_matches(path, "with_ftp", run_jit, TOLERANCE, **EXACT[mode])
+
+
+@pytest.mark.parametrize("mode", ROUNDED)
+@pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
+def test_a_rounded_displacement_matches_to_a_thousandth(path, mode):
+    assert_matches(path, "with_ftp", run_jit, 1e-3, **ROUNDED[mode])
+
+
+def assert_matches(path, form, run, tolerance, **options):
+    """Parameters and radii are those recorded, to `tolerance`, at every step."""
     meta, trees, expected_radii, names = load(path)
-    tx, step = make_step(meta, form)
+    tx, step = make_step(meta, form, **options)
     params = jax.tree.map(jnp.asarray, trees["init"])
     grads = jax.tree.map(jnp.asarray, trees["grad"])
 
@@ -91,8 +124,8 @@ def test_parameters_and_radii_match_the_published_code_at_every_step(path, form,
 
     assert sorted(found_radii) == sorted(names)
     for name, expected in trees["param"].items():
-        np.testing.assert_allclose(found[name], expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance)
     for i, name in enumerate(names):
         np.testing.assert_allclose(
-            found_radii[name], expected_radii[:, i], rtol=0, atol=TOLERANCE
+            found_radii[name], expected_radii[:, i], rtol=0, atol=tolerance
         )

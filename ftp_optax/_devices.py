@@ -1,0 +1,52 @@
+"""What is spread over devices: sums inside a `shard_map`, and copies in host memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The manual mesh axes along which `x` may differ, as far as `shard_map` tracks it.
+
+    With `check_vma=False` it does not, and there are none.
+    """
+    kind = jax.typeof(x)
+    manual: Any = getattr(kind, "manual_axis_type", None)  # jax >= 0.10
+    return manual.varying if manual is not None else getattr(kind, "vma", frozenset())
+
+
+def psum(x: jax.Array, names: Sequence[str]) -> jax.Array:
+    """The sum over these manual mesh axes; `x` itself where there are none."""
+    return jax.lax.psum(x, tuple(names)) if names else x
+
+
+def pmax(x: jax.Array, names: Sequence[str]) -> jax.Array:
+    """The largest over these manual mesh axes; `x` itself where there are none."""
+    return jax.lax.pmax(x, tuple(names)) if names else x
+
+
+def to_host(x: jax.Array) -> jax.Array:
+    """`x` in pinned memory of the host, sharded as before."""
+    return jax.device_put(x, _spaces().Host)
+
+
+def to_device(x: Any) -> Any:
+    """`x` in the memory of its devices; `x` itself where it is there."""
+    return jax.device_put(x, _spaces().Device) if on_host(x) else x
+
+
+def on_host(x: Any) -> bool:
+    """Whether `x` is, or under `jit` will be, in the memory of the host."""
+    space: Any = getattr(jax.typeof(x), "memory_space", None)
+    return space is not None and space == _spaces().Host
+
+
+def _spaces() -> Any:
+    try:
+        return jax.memory.Space
+    except AttributeError as error:
+        raise ValueError(
+            "anchor_memory: 'pinned_host' needs a version of jax that has"
+            f" jax.memory.Space; this is {jax.__version__}."
+        ) from error

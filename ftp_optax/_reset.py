@@ -1,0 +1,97 @@
+"""Taking a new anchor, in any optimizer state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ftp_optax import _anchor, _axes, _checks, _paths, _states
+from ftp_optax._ftp import FTPState
+
+
+def reset_anchor(
+    state: optax.OptState,
+    params: optax.Params,
+    *,
+    axes: _axes.Axes = None,
+    radius_optimizer: optax.GradientTransformation | None = None,
+    initial_radius: jax.typing.ArrayLike = 1e-8,
+) -> optax.OptState:
+    """Takes `params` for the new anchor, and leaves the base optimizer as it is.
+
+    For the next task of a sequence, and for weights that were loaded after `init`.
+    FTP's radii and the state of their optimizer become what `init` makes of `params`;
+    of an `AnchorState` only the anchor changes. For `digrap` and `tpgm` call `init`.
+
+    Args:
+      state: any optimizer state that holds an `FTPState` or an `AnchorState`.
+      params: the new anchor, copied; same tree and shapes as before.
+      axes: as given to `ftp`; needed only if it names stacked layers.
+      radius_optimizer: as given to `ftp`.
+      initial_radius: as given to `ftp`.
+
+    Returns:
+      A state of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: as `radii` does; or `radius_optimizer` is not the one that made the
+        state.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import reset_anchor, with_ftp
+      >>> tx = with_ftp(optax.adamw(1e-4))
+      >>> state = tx.init({"kernel": jnp.zeros((2, 3))})
+      >>> loaded = {"kernel": jnp.ones((2, 3))}
+      >>> state = reset_anchor(state, loaded)
+      >>> print(optax.tree.get(state, "anchor")["kernel"][0])
+      [1. 1. 1.]
+    """
+    if radius_optimizer is None:
+        radius_optimizer = optax.adam(1e-2)
+    _checks.transformation("radius_optimizer", radius_optimizer)
+    _checks.scalar("initial_radius", initial_radius, 0.0, jnp.inf, "a number >= 0")
+
+    def reset(node: Any) -> Any:
+        if isinstance(node, FTPState):
+            _states.radii_of(node, params, axes)  # refuses other axes
+            return node._replace(
+                anchor=_new_anchor(node.anchor, params),
+                **_new_radii(node, radius_optimizer, initial_radius),
+                displacement=jax.tree.map(jnp.zeros_like, node.displacement),
+            )
+        return node._replace(anchor=_new_anchor(node.anchor, params))
+
+    return _states.map_states(reset, state)
+
+
+def _new_anchor(anchor: Any, params: optax.Params) -> Any:
+    """Copies of the params in the places, and the dtypes, of the anchor's leaves."""
+    current = _states.belonging(anchor, params)
+    names, leaves, treedef = _paths.flatten_with_names(anchor)
+    copies = [
+        _anchor.copy_like(leaf, current[name])
+        for name, leaf in zip(names, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, copies)
+
+
+def _new_radii(
+    state: FTPState,
+    radius_optimizer: optax.GradientTransformation,
+    initial_radius: jax.typing.ArrayLike,
+) -> dict[str, Any]:
+    """The fields `radii` and `radius_state` as `init` makes them."""
+    vector = jnp.full_like(_states.vector(state), initial_radius)
+    old, treedef = jax.tree.flatten(state.radius_state)
+    new = jax.tree.leaves(radius_optimizer.init(vector))
+    if list(map(jnp.shape, new)) != list(map(jnp.shape, old)):
+        raise ValueError(
+            "radius_optimizer: its state does not have the shapes of the one in"
+            " `state`. Expected the transformation that was given to ftp."
+        )
+    return {
+        "radii": jax.tree.map(lambda _: vector, state.radii),
+        "radius_state": jax.tree.unflatten(treedef, new),
+    }
