@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec, reshard
 
 
 def varying(x: Any) -> frozenset[str]:
@@ -24,6 +26,18 @@ def psum(x: jax.Array, names: Sequence[str]) -> jax.Array:
 def pmax(x: jax.Array, names: Sequence[str]) -> jax.Array:
     """The largest over these manual mesh axes; `x` itself where there are none."""
     return jax.lax.pmax(x, tuple(names)) if names else x
+
+
+def joined(parts: Sequence[jax.Array]) -> jax.Array:
+    """Vectors one after the other, on every device of an explicit mesh."""
+
+    def whole(x: jax.Array) -> jax.Array:
+        # Layers may be sharded, the vector of their radii is not.
+        sharding: Any = jax.typeof(x).sharding
+        spread = any(names is not None for names in sharding.spec)
+        return reshard(x, PartitionSpec(None)) if spread else x
+
+    return jnp.concatenate([whole(x) for x in parts])
 
 
 def to_host(x: jax.Array) -> jax.Array:

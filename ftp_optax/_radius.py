@@ -72,4 +72,4 @@ def join(parts: Sequence[jax.Array]) -> jax.Array:
     """One value per layer of each leaf, joined into an (R,) vector of float32."""
     if not parts:
         return jnp.zeros((0,), jnp.float32)
-    return jnp.concatenate([part.reshape(-1).astype(jnp.float32) for part in parts])
+    return _devices.joined([part.reshape(-1).astype(jnp.float32) for part in parts])

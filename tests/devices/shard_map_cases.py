@@ -1,0 +1,86 @@
+"""Training inside `jax.shard_map`, where every device sees its own shard alone."""
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from devices import network, placements
+from devices.placements import PLACEMENTS
+
+
+def whole(leaf, spec):
+    """The leaf that these shards are of; gradients come back summed, and in shards."""
+    for axis, name in enumerate(spec):
+        if name is not None:
+            leaf = jax.lax.all_gather(leaf, name, axis=axis, tiled=True)
+    return leaf
+
+
+def gradient_of(placement):
+    def loss(params, batch):
+        def use(name, leaf):
+            return whole(leaf, placement.params[name])
+
+        return network.loss(params, batch, use) / jax.device_count()
+
+    return jax.grad(loss)
+
+
+def specs_as(form, placement, params):
+    """What the user may give for `specs`; a single spec if leaves start alike."""
+    return {
+        "one": P("fsdp"),
+        "tree": placements.specs(placement, params),
+        "callable": lambda path, leaf: placements.spec_of(placement, path),
+    }[form]
+
+
+def run(tx, gradient, params, specs, mesh, steps=network.STEPS, check_vma=True):
+    """Params and radii after steps inside `shard_map`, the batch split over all."""
+    state_specs = placements.state_specs(tx, params, specs)
+    step = jax.shard_map(
+        network.step_of(tx, gradient),
+        mesh=mesh,
+        in_specs=(specs, state_specs, P(mesh.axis_names)),
+        out_specs=(specs, state_specs),
+        check_vma=check_vma,
+    )
+    state = jax.device_put(tx.init(params), placements.shardings(mesh, state_specs))
+    params = jax.device_put(params, placements.shardings(mesh, specs))
+    batch = jax.device_put(network.batch(), NamedSharding(mesh, P(mesh.axis_names)))
+    jitted = jax.jit(step, donate_argnums=(0, 1))
+    params, state = network.train(jitted, params, state, batch, steps)
+    return network.result(params, state)
+
+
+def train(name, form, stacked=False, check_vma=True):
+    placement, params = PLACEMENTS[name], network.pretrained(stacked)
+    specs = placements.specs(placement, params)
+    tx = network.optimizer(specs=specs_as(form, placement, params))
+    mesh, gradient = placements.mesh_of(placement), gradient_of(placement)
+    return run(tx, gradient, params, specs, mesh, check_vma=check_vma)
+
+
+def refusal(name):
+    """What an update says that is told no specs of params in shards."""
+    placement, params = PLACEMENTS[name], network.pretrained()
+    specs = placements.specs(placement, params)
+    mesh = placements.mesh_of(placement)
+    try:
+        run(network.optimizer(), gradient_of(placement), params, specs, mesh, steps=1)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def train_replicated():
+    """Gradients of each device's own loss, averaged by hand."""
+
+    def gradient(params, batch):
+        own = jax.lax.pcast(params, "data", to="varying")
+        return jax.lax.pmean(jax.grad(network.loss)(own, batch), "data")
+
+    placement, params = PLACEMENTS["data parallel"], network.pretrained()
+    specs = jax.tree.map(lambda _: P(), params)
+    mesh = placements.mesh_of(placement)
+    return run(network.optimizer(), gradient, params, specs, mesh)
