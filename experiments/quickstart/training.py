@@ -26,12 +26,14 @@ class Recipe(NamedTuple):
       steps: length of the cosine schedule, which ends at 0.
       kappa: of FTP; no other method reads it.
       weight_decay: of AdamW, decoupled, towards zero.
+      options: further arguments of `with_ftp` by name; no other method reads them.
     """
 
     method: str
     steps: int
     kappa: float = 1.0
     weight_decay: float = 1e-2
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def optimizer(
@@ -43,7 +45,7 @@ def optimizer(
     if recipe.method == "adamw":
         return adamw
     if recipe.method == "ftp":
-        return with_ftp(adamw, kappa=recipe.kappa)
+        return with_ftp(adamw, kappa=recipe.kappa, **dict(recipe.options))
     if recipe.method == "linear-probe":
         return optax.partition(
             {"head": adamw, "trunk": optax.set_to_zero()},
