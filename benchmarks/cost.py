@@ -6,6 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "all-to-all",
+    "reduce-scatter",
+    "collective-permute",
+)
+
 
 class Cost(NamedTuple):
     """Sizes are in bytes.
@@ -18,6 +26,7 @@ class Cost(NamedTuple):
       traffic: read and written by all operations together.
       flops: floating-point operations.
       copies: how many operations do nothing but copy an array of a kernel's size.
+      temporaries: of `memory`, what is neither argument nor result.
     """
 
     params: int
@@ -26,6 +35,7 @@ class Cost(NamedTuple):
     traffic: float
     flops: float
     copies: int
+    temporaries: int = 0
 
 
 def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> Cost:
@@ -43,12 +53,20 @@ def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> Cost:
         traffic=counted["bytes accessed"],
         flops=counted["flops"],
         copies=count_copies(compiled.as_text() or "", sizes),
+        temporaries=memory.temp_size_in_bytes,
     )
 
 
 def num_bytes(tree: Any) -> int:
     """Bytes of all arrays in a tree."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def num_bytes_by_place(tree: Any) -> tuple[int, int]:
+    """Bytes of all arrays in the memory of their devices, and in that of the host."""
+    leaves = jax.tree.leaves(tree)
+    near = [leaf for leaf in leaves if on_device(leaf)]
+    return num_bytes(near), num_bytes(leaves) - num_bytes(near)
 
 
 def count_copies(hlo: str, sizes: set[int]) -> int:
@@ -66,3 +84,19 @@ def count_copies(hlo: str, sizes: set[int]) -> int:
         ):
             count += math.prod(map(int, shape[1].split(","))) in sizes
     return count
+
+
+def collective_bytes(hlo: str) -> float:
+    """Bytes of the results of all collective operations in an HLO module's text."""
+    named, total = "|".join(COLLECTIVES), 0.0
+    for result in re.findall(rf" = (.*?) (?:{named})(?:-start)?\(", hlo):
+        for bits, shape in re.findall(r"[a-z]+(\d+)\w*\[([\d,]*)\]", result):
+            total += int(bits) / 8 * math.prod(map(int, filter(None, shape.split(","))))
+    return total
+
+
+def on_device(leaf: jax.Array) -> bool:
+    """Whether an array is in the memory of its devices, and not in that of the host."""
+    kind = leaf.sharding.memory_kind
+    device = next(iter(leaf.sharding.device_set))
+    return kind in (None, device.default_memory().kind)

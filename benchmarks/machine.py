@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,7 +39,19 @@ def load() -> float | None:
         return None
 
 
-def in_words(machine: dict[str, Any]) -> str:
+def free_bytes() -> int | None:
+    """Memory that arrays may still take, where it is known."""
+    of_device = jax.devices()[0].memory_stats()
+    if of_device:
+        return of_device["bytes_limit"] - of_device["bytes_in_use"]
+    info = pathlib.Path("/proc/meminfo")
+    if info.exists():
+        found = re.search(r"^MemAvailable: +(\d+) kB$", info.read_text(), re.MULTILINE)
+        return 1024 * int(found[1]) if found else None
+    return None
+
+
+def in_words(machine: Mapping[str, Any]) -> str:
     """One line, for a caption."""
     if machine["backend"] == "cpu":
         where = f"{machine['processor']}, {machine['cores']} cores"

@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from benchmarks import bar_plot, command_line, cost, machine, models, report, summary
+from benchmarks import (
+    bar_plot,
+    command_line,
+    cost,
+    machine,
+    models,
+    output,
+    report,
+    summary,
+)
 from benchmarks.contenders import METHODS, Params
 from benchmarks.cost import Cost
 from benchmarks.models import MODELS, Model
@@ -133,17 +142,12 @@ def present(
     rounds = {name: result["rounds"] for name, result in results["models"].items()}
     results["targets"] = summary.verdicts(rounds, args.batch_size)
     results["machine"]["load_at_end"] = machine.load()
-    report.write(results, args.out)
-    for name, result in results["models"].items():
-        console.print(report.table(name, result))
-    console.print(report.LEGEND, highlight=False)
-    lines = report.verdict_lines(results)
-    for line in lines or [f"The targets are set for batch {summary.TARGET_BATCH}."]:
-        console.print(f"- {line}", highlight=False, soft_wrap=True)
+    told = report.of(results)
+    output.write(results, told, args.out, "methods")
+    output.show(told, console)
     if not args.no_plot:
         bar_plot.save(results, args.out / "methods.png")
-    console.print(f"Measured on {machine.in_words(results['machine'])}.")
-    console.print(f"Everything is in {args.out}/.")
+    output.sign_off(results["machine"], args.out, console)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
-"""The results as tables for the terminal and for Markdown, and as JSON."""
+"""The comparison of methods in tables and sentences."""
 
-import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from benchmarks import machine
+from benchmarks import summary, tables, targets
 from benchmarks.contenders import METHODS
 from benchmarks.models import MODELS
+from benchmarks.output import Report
+from benchmarks.ratios import interval
 
 COLUMNS = {
     "images/s": lambda row: f"{row['images_per_second']:.1f}",
@@ -31,65 +28,23 @@ LEGEND = (
 )
 
 
-def interval(value: Mapping[str, float]) -> str:
-    """Formats `1.010-1.040`; nothing where nothing varies."""
-    if value["low"] == value["high"]:
-        return ""
-    return f"{value['low']:.3f}-{value['high']:.3f}"
-
-
-def table(model: str, result: Mapping[str, Any]) -> Table:
-    """One row per method, for the terminal."""
-    rich_table = Table(title=_title(model, result), box=box.SIMPLE_HEAD, padding=(0, 0))
-    rich_table.add_column("Method", no_wrap=True)
-    for column in COLUMNS:
-        rich_table.add_column(column, justify="right", no_wrap=True)
-    for name, row in result["methods"].items():
-        cells = (cell(row) for cell in COLUMNS.values())
-        rich_table.add_row(METHODS[name].label, *cells)
-    return rich_table
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-    """All tables, the targets, and what they were measured on."""
-    blocks = []
-    for model, result in results["models"].items():
-        lines = [
-            f"**{_title(model, result)}**",
-            "",
-            f"| method | {' | '.join(COLUMNS)} |",
-            "|---|" + "---:|" * len(COLUMNS),
-        ]
-        for name, row in result["methods"].items():
-            cells = " | ".join(cell(row) for cell in COLUMNS.values())
-            lines.append(f"| {METHODS[name].label} | {cells} |")
-        blocks.append("\n".join(lines))
-    blocks.append(LEGEND)
-    if results["targets"]:
-        blocks.append("\n".join(f"- {line}" for line in verdict_lines(results)))
-    blocks.append(f"Measured on {machine.in_words(results['machine'])}.")
-    return "\n\n".join(blocks) + "\n"
-
-
-def verdict_lines(results: Mapping[str, Any]) -> list[str]:
-    """One sentence for each target and model."""
-    lines = []
-    for found in results["targets"]:
-        verdict = "reached" if found["reached"] else "missed"
-        doubt = "" if found["clear"] else ", within the noise"
-        lines.append(
-            f"{found['target']}, {MODELS[found['model']].label}: {verdict}{doubt},"
-            f" {found['median']:.3f} ({interval(found)})."
+def of(results: Mapping[str, Any]) -> Report:
+    """One table for each model, and one sentence for each target and model."""
+    shown = [
+        tables.of(
+            _title(model, result),
+            "method",
+            COLUMNS,
+            {METHODS[name].label: row for name, row in result["methods"].items()},
         )
-    return lines
-
-
-def write(results: Mapping[str, Any], out: pathlib.Path) -> None:
-    """Writes `methods.json` and `methods.md`."""
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=1, allow_nan=False)
-    (out / "methods.json").write_text(text + "\n", encoding="utf-8")
-    (out / "methods.md").write_text(markdown(results), encoding="utf-8")
+        for model, result in results["models"].items()
+    ]
+    lines = [
+        targets.line(found, MODELS[found["model"]].label)
+        for found in results["targets"]
+    ]
+    unset = f"The targets are set for batch {summary.TARGET_BATCH}."
+    return Report(shown, LEGEND, lines or [unset])
 
 
 def _title(model: str, result: Mapping[str, Any]) -> str:

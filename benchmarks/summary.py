@@ -5,19 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import targets
 from benchmarks.contenders import METHODS, PLAIN
 from benchmarks.cost import Cost
+from benchmarks.ratios import ratio
 
-DRAWS = 4000  # of the bootstrap
 TARGET_BATCH = 32
-
-
-class Ratio(NamedTuple):
-    """Median over rounds, and the ends of its 95 % bootstrap interval."""
-
-    median: float
-    low: float
-    high: float
 
 
 class Target(NamedTuple):
@@ -28,24 +21,12 @@ class Target(NamedTuple):
     bound: float
     at_most: bool
 
-    def holds(self, ratio: float) -> bool:
-        """Whether a ratio keeps the bound."""
-        return ratio <= self.bound if self.at_most else ratio >= self.bound
-
 
 TARGETS = (
     Target("ftp", PLAIN, 1.03, at_most=True),
     Target("ftp", "l2-sp", 1.03, at_most=True),
     Target("tpgm", "ftp", 1.35, at_most=False),
 )
-
-
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compares two methods round by round, so that a slow spell hurts both."""
-    ratios = np.asarray(numerator) / np.asarray(denominator)
-    draws = np.random.default_rng(0).choice(ratios, (DRAWS, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
 def summarise(
@@ -102,17 +83,10 @@ def verdicts(
                 [r[target.method] for r in of_model],
                 [r[target.other] for r in of_model],
             )
-            reached = target.holds(measured.median)
-            clear = all(target.holds(r) == reached for r in measured)
-            found.append(
-                {
-                    "target": in_words(target),
-                    "model": model,
-                    **measured._asdict(),
-                    "reached": reached,
-                    "clear": clear,
-                }
+            verdict = targets.judge(
+                in_words(target), measured, target.bound, target.at_most
             )
+            found.append({"model": model, **verdict})
     return found
 
 

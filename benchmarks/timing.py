@@ -1,9 +1,10 @@
-"""Timing of several trainings in turn, so that a noisy machine hurts all alike."""
+"""Timing of several things in turn, so that a noisy machine hurts all alike."""
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -12,7 +13,38 @@ from benchmarks.contenders import Batch, Params, Step
 Pair = tuple[Batch, Batch]  # to train on, and held out
 
 
-class Training:
+class Runs(Protocol):
+    """What can be timed: it runs some steps and tells the seconds per step."""
+
+    def run(self, steps: int) -> float: ...
+
+
+class Repeated:
+    """A step that goes on from what it returned, from block to block."""
+
+    def __init__(self, step: Callable[..., tuple[Any, ...]], *carry: Any):
+        """Takes the first carry over: it may be donated.
+
+        Args:
+          step: maps a carry, in several arguments, to the next one, a tuple of as many.
+          carry: of the first step.
+        """
+        self._step = step
+        self.carry = carry
+
+    def run(self, steps: int) -> float:
+        """Takes steps, waits for the results, and returns the seconds per step."""
+        carry = self.carry
+        began = time.perf_counter()
+        for _ in range(steps):
+            carry = self._step(*carry)
+        jax.block_until_ready(carry)
+        seconds = time.perf_counter() - began
+        self.carry = carry
+        return seconds / steps
+
+
+class Training(Repeated):
     """One method's training on one model, which goes on from block to block."""
 
     def __init__(self, step: Step, params: Params, state: Any, batches: Sequence[Pair]):
@@ -24,42 +56,32 @@ class Training:
           state: of the method.
           batches: on the device, taken in turn.
         """
-        self._step = step
-        self._carry = params, state
-        self._batches = batches
-        self._steps_done = 0
-        self.loss = float("nan")
+        turn = itertools.cycle(batches)
 
-    def run(self, steps: int) -> float:
-        """Trains on, and returns the seconds per step."""
-        params, state = self._carry
-        value = None
-        began = time.perf_counter()
-        for i in range(self._steps_done, self._steps_done + steps):
-            batch, held_out = self._batches[i % len(self._batches)]
-            params, state, value = self._step(params, state, batch, held_out)
-        jax.block_until_ready((params, state, value))
-        seconds = time.perf_counter() - began
-        self._carry = params, state
-        self._steps_done += steps
-        if value is not None:
-            self.loss = float(value)
-        return seconds / steps
+        def next_step(params: Params, state: Any, _: Any) -> tuple[Any, ...]:
+            return step(params, state, *next(turn))
+
+        super().__init__(next_step, params, state, float("nan"))
+
+    @property
+    def loss(self) -> float:
+        """Of the last step; nan before the first."""
+        return float(self.carry[2])
 
 
 def interleaved(
-    trainings: Mapping[str, Training],
+    contenders: Mapping[str, Runs],
     rounds: int,
-    steps: int,
+    steps: int | Mapping[str, int],
     seed: int = 0,
     advance: Callable[[str, int], None] = lambda *_: None,
 ) -> Iterator[dict[str, float]]:
-    """Gives every training one block per round, in an order drawn anew each time.
+    """Gives every contender one block per round, in an order drawn anew each time.
 
     Args:
-      trainings: by name; each has had its warm-up.
+      contenders: by name; each has had its warm-up.
       rounds: how many.
-      steps: of each block.
+      steps: of each block, the same for all or by name.
       seed: of the orders.
       advance: told the name of each block and its steps.
 
@@ -69,7 +91,8 @@ def interleaved(
     draw = random.Random(seed)
     for _ in range(rounds):
         seconds = {}
-        for name in draw.sample(list(trainings), len(trainings)):
-            seconds[name] = trainings[name].run(steps)
-            advance(name, steps)
-        yield {name: seconds[name] for name in trainings}
+        for name in draw.sample(list(contenders), len(contenders)):
+            block = steps if isinstance(steps, int) else steps[name]
+            seconds[name] = contenders[name].run(block)
+            advance(name, block)
+        yield {name: seconds[name] for name in contenders}
