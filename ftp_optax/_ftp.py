@@ -131,10 +131,10 @@ def ftp(
       displacement_dtype: dtype in which to keep the displacement, of which only the
         direction is used again: a floating-point one, or int8, in units of each row's
         largest entry / 127. `None` is float32 or wider.
-      specs: inside a `jax.shard_map` whose mesh axes shard the params: the
-        `PartitionSpec`s it was given for them (one, a pytree that is a prefix of the
-        params, or a callable of path and leaf), so that norms are those of whole rows.
-        Not needed anywhere else.
+      specs: inside a `jax.shard_map` whose mesh axes shard the params: what it was
+        given for them, so that norms are those of whole rows. One `PartitionSpec`, a
+        pytree of them (a prefix of the params) or a callable of path and leaf. Not
+        needed anywhere else.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `FTPState`. Updates have the

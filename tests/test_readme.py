@@ -1,4 +1,4 @@
-"""Every Python snippet of the README runs, in order, as one program."""
+"""Every Python snippet of the README runs, in order, as one program; a recipe too."""
 
 import pathlib
 import re
@@ -6,8 +6,15 @@ import re
 import jax.numpy as jnp
 import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def snippets(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+
+
+SNIPPETS = snippets(README)
 
 
 def test_the_first_snippet_needs_jax_and_optax_alone():
@@ -27,3 +34,11 @@ def test_the_snippets_run_and_train(capsys):
     printed = capsys.readouterr().out
     assert "body/kernel: radius" in printed
     assert "(12,)" in printed
+
+
+def test_the_recipe_for_a_train_step_prints_what_the_page_says(capsys):
+    (recipe,) = snippets(ROOT / "docs" / "performance.md")
+    exec(compile(recipe, "performance.md", "exec"), {})
+    passes, copies = capsys.readouterr().out.split()
+    said = re.findall(r": ([\d.]+)$", recipe, re.M)
+    assert [f"{float(passes):.2f}", copies] == said
