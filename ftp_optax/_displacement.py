@@ -60,6 +60,18 @@ def stored(
     return jax.tree.unflatten(treedef, kept)
 
 
+def refuse_rounded(displacement: Any) -> None:
+    """Refuses a state whose displacement does not lead back to the anchor."""
+    dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(displacement)}
+    narrow = sorted(str(dtype) for dtype in dtypes if dtype.itemsize < 4)
+    if narrow:
+        raise ValueError(
+            f"state: its displacement is in {', '.join(narrow)}, which an implicit"
+            " anchor cannot be read from. Expected the state of an ftp with"
+            ' anchor="implicit".'
+        )
+
+
 def rounded(c: jax.Array, geometry: Geometry, norm: _projection.Norm) -> jax.Array:
     """The direction of each row in int8: its entries to 1/254 of the largest."""
     axes = _projection.measured_over(geometry, norm)

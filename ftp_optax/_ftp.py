@@ -218,6 +218,7 @@ def ftp(
 
         # Where the params are, seen from the anchor: the last step, as projected.
         if scope.implicit:
+            _displacement.refuse_rounded(state.displacement)
             last = zip(gamma_prev, n_prev, c_prev, strict=True)
             d = [_projection.kept(gamma, n) * c for gamma, n, c in last]
         else:

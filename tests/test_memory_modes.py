@@ -191,6 +191,14 @@ def test_an_implicit_anchor_is_refused_for_params_that_would_round_it(dtype):
     ftp(anchor="implicit", exclude="bias").init(params)
 
 
+def test_an_implicit_anchor_is_not_read_from_a_rounded_displacement():
+    params = pretrained()
+    state = ftp(displacement_dtype="int8").init(params)
+    tx = ftp(anchor="implicit", gradient="updates")
+    with pytest.raises(ValueError, match="state: its displacement is in int8"):
+        tx.update(params, state, params)
+
+
 def test_an_int8_row_keeps_its_direction_and_rows_of_zeros_stay_zero():
     params = {"kernel": jnp.zeros((16, 3))}
     tx = ftp(displacement_dtype="int8", gradient="updates")
