@@ -141,7 +141,7 @@ def anchor_drift(
     """How far the anchor is from the pre-trained weights, by path.
 
     An implicit anchor is where the displacement leads back to, and moves by a rounding
-    error a step: some 1e-6 after 20,000 steps, for weights below 1. More than that means
+    error a step: some 1e-6 after 20,000 steps, for weights below 1. More than that says
     that something else moved the params. One that is kept does not move.
 
     Args:

@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 import jax
 
 # After so many seconds a call is taken to hang, and its process ends.
-PATIENCE = 300
+PATIENCE = 600
 
 
 @contextlib.contextmanager

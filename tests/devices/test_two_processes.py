@@ -16,7 +16,7 @@ from devices import network
 from devices.network import assert_equal
 
 SCRIPT = pathlib.Path(__file__).with_name("two_processes.py")
-PATIENCE = 55  # seconds for each of the two runs
+PATIENCE = 240  # seconds for each of the two runs, on a busy machine
 
 
 def free_port():
