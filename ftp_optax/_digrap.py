@@ -142,11 +142,11 @@ def digrap(
         p_prev = _leaves.stored(chosen, "projection", state.projection)
         _checks.stored_vector("omega", state.omega, chosen)
         geometries = chosen.kept()
+        for leaf in leaves:
+            _projection.refuse_unknown_shards(leaf.w, leaf.geometry)
 
         h = [
-            _projection.total(
-                x.u * p, _projection.beside_layers(x.geometry), x.geometry
-            )
+            jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry))
             for x, p in zip(leaves, p_prev, strict=True)
         ]
         omega_step, omega_state = omega_optimizer.update(
@@ -179,7 +179,7 @@ def digrap(
 def _outward(g: jax.Array, d: jax.Array, geometry: Any) -> jax.Array:
     """The part of `g` along `d`, where descent on `g` leads away; else 0."""
     others = _projection.beside_layers(geometry)
-    inner = _projection.total(g * d, others, geometry)
-    square = _projection.total(jnp.square(d), others, geometry)
+    inner = jnp.sum(g * d, axis=others, keepdims=True)
+    square = jnp.sum(jnp.square(d), axis=others, keepdims=True)
     share = inner / jnp.where(square > 0, square, jnp.ones_like(square))
     return jnp.where(inner < 0, share, jnp.zeros_like(share)) * d

@@ -35,7 +35,7 @@ def norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
 
 def total(x: jax.Array, axes: tuple[int, ...], geometry: Geometry) -> jax.Array:
     """The sum over these axes, kept at size 1, of a whole leaf and not of its shard."""
-    _refuse_unknown_shards(x, geometry)
+    refuse_unknown_shards(x, geometry)
     return _devices.psum(jnp.sum(x, axis=axes, keepdims=True), geometry.mesh_axes(axes))
 
 
@@ -78,11 +78,13 @@ def kept(gamma: jax.Array, n: jax.Array) -> jax.Array:
     return jnp.where(ratio < 1.0, ratio, jnp.ones_like(ratio))
 
 
-def _refuse_unknown_shards(x: jax.Array, geometry: Geometry) -> None:
+def refuse_unknown_shards(x: jax.Array, geometry: Geometry) -> None:
+    """Refuses a leaf that differs between devices in a way that nobody has told."""
     if geometry.sharded is None and (names := _devices.varying(x)):
         raise ValueError(
             f"specs: the leaf {geometry.name!r} differs between the devices of the mesh"
             f" axes {sorted(names)} inside a shard_map, and the norms of its shards are"
-            " not those of its rows. Pass specs, the PartitionSpecs that shard_map was"
-            " given for the params (PartitionSpec() where a device has the whole leaf)."
+            " not those of its rows. ftp takes specs, the PartitionSpecs that shard_map"
+            " was given for the params (PartitionSpec() where a device has the whole"
+            " leaf); other methods expect whole leaves."
         )
