@@ -52,8 +52,9 @@ def to_device(x: Any) -> Any:
 
 def on_host(x: Any) -> bool:
     """Whether `x` is, or under `jit` will be, in the memory of the host."""
+    memory: Any = getattr(jax, "memory", None)  # not in every version of jax
     space: Any = getattr(jax.typeof(x), "memory_space", None)
-    return space is not None and space == _spaces().Host
+    return memory is not None and space == memory.Space.Host
 
 
 def _spaces() -> Any:
