@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ftp_optax import _anchor, _devices, _paths, _states
+from ftp_optax import _anchor, _checks, _devices, _paths, _states
 
 WORDS = 4  # of 32 bits, in a digest
 
@@ -43,7 +43,7 @@ def drop_anchor(state: optax.OptState) -> optax.OptState:
 
     def drop(node: Any) -> Any:
         leaves, treedef = jax.tree.flatten(_kept_anchor(node))
-        if any(map(is_digest, leaves)):
+        if any(map(_checks.is_digest, leaves)):
             raise ValueError("state: its anchor was dropped already.")
         return node._replace(anchor=jax.tree.unflatten(treedef, map(digest, leaves)))
 
@@ -86,7 +86,7 @@ def restore_anchor(
     given = dict(zip(names, leaves, strict=True))
 
     def copy(name: str, expected: Any) -> jax.Array:
-        if not is_digest(expected):
+        if not _checks.is_digest(expected):
             raise ValueError(f"state: it has an anchor for the leaf {name!r} already.")
         if name not in given:
             raise ValueError(
@@ -107,11 +107,6 @@ def restore_anchor(
         return node._replace(anchor=jax.tree.unflatten(treedef, copies))
 
     return _states.map_states(restore, state)
-
-
-def is_digest(leaf: Any) -> bool:
-    """Whether this stands for a leaf of an anchor that was dropped."""
-    return jnp.shape(leaf) == (WORDS,) and jnp.result_type(leaf) == jnp.uint32
 
 
 @jax.jit

@@ -116,19 +116,28 @@ def stored_leaves(field: str, tree: Any, selection: Selection) -> list[Any]:
             f"state: its {field} was made for other params:"
             f" {_difference(names, expected)}. Call init with these params."
         )
+    refuse_dropped(leaves)
     for leaf, geometry in zip(leaves, selection.kept(), strict=True):
         if jnp.shape(leaf) != geometry.shape:
-            if jnp.result_type(leaf) == jnp.uint32:
-                raise ValueError(
-                    f"state: its {field} was dropped to be saved. Call"
-                    " restore_anchor(state, pretrained) first."
-                )
             raise ValueError(
                 f"state: its {field} was made for other params: the leaf"
                 f" {geometry.name!r} has shape {jnp.shape(leaf)}, expected"
                 f" {geometry.shape}. Call init with these params."
             )
     return leaves
+
+
+def is_digest(leaf: Any) -> bool:
+    """Whether this stands for a leaf of an anchor that `drop_anchor` left out."""
+    return jnp.result_type(leaf) == jnp.uint32  # anchors are of floating-point numbers
+
+
+def refuse_dropped(leaves: Sequence[Any]) -> None:
+    if any(map(is_digest, leaves)):
+        raise ValueError(
+            "state: its anchor was dropped to be saved. Call"
+            " restore_anchor(state, pretrained) first."
+        )
 
 
 def stored_vector(field: str, vector: Any, selection: Selection) -> None:

@@ -16,7 +16,7 @@ LARGEST = 127.0  # of int8, either side of 0
 
 def check_dtype(dtype: Any) -> None:
     """Refuses what is neither `None` nor int8 nor a floating-point dtype."""
-    if dtype is None or not is_int8(dtype):
+    if not is_int8(dtype):
         _checks.floating_dtype("displacement_dtype", dtype, "'bfloat16' or 'int8'")
 
 

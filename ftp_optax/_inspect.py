@@ -9,6 +9,7 @@ import optax
 
 from ftp_optax import (
     _axes,
+    _checks,
     _devices,
     _displacement,
     _leaves,
@@ -195,6 +196,7 @@ def _standing(
     current = _states.belonging(state.displacement, params)
     displacements = jax.tree.leaves(state.displacement)
     anchors = jax.tree.leaves(state.anchor) or [None] * len(geometries)
+    _checks.refuse_dropped(jax.tree.leaves(state.anchor))
     for geometry, gamma, w0, c in zip(
         geometries, gammas, anchors, displacements, strict=True
     ):

@@ -68,6 +68,7 @@ def reset_anchor(
 
 def _new_anchor(anchor: Any, params: optax.Params) -> Any:
     """Copies of the params in the places, and the dtypes, of the anchor's leaves."""
+    _checks.refuse_dropped(jax.tree.leaves(anchor))
     current = _states.belonging(anchor, params)
     names, leaves, treedef = _paths.flatten_with_names(anchor)
     copies = [

@@ -10,7 +10,16 @@ import orbax.checkpoint as ocp
 import pytest
 
 import trajectory
-from ftp_optax import drop_anchor, ftp, l2_sp, restore_anchor, with_ftp
+from ftp_optax import (
+    anchor_drift,
+    drop_anchor,
+    ftp,
+    l2_sp,
+    reset_anchor,
+    restore_anchor,
+    summary,
+    with_ftp,
+)
 from ftp_optax._checkpoint import digest
 
 SHAPES = {"body": (8, 6), "bias": (6,), "head": (6, 2), "scale": ()}
@@ -126,5 +135,18 @@ def test_what_cannot_be_dropped_or_restored_is_refused():
         drop_anchor(ftp(anchor="implicit").init(params))
     with pytest.raises(ValueError, match="it holds no FTPState"):
         drop_anchor(optax.adam(1e-3).init(params))
-    with pytest.raises(ValueError, match=r"anchor was dropped .* restore_anchor"):
-        ftp(gradient="updates").update(params, drop_anchor(state), params)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4,)])  # a digest has the shape (4,) too
+def test_a_state_without_its_anchor_is_not_used(shape):
+    params = {"w": jnp.ones(shape)}
+    saved = drop_anchor(ftp().init(params))
+    uses = {
+        "update": lambda: ftp(gradient="updates").update(params, saved, params),
+        "summary": lambda: summary(saved, params),
+        "anchor_drift": lambda: anchor_drift(saved, params, params),
+        "reset_anchor": lambda: reset_anchor(saved, params),
+    }
+    for use in uses.values():
+        with pytest.raises(ValueError, match=r"anchor was dropped .* restore_anchor"):
+            use()
