@@ -109,9 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = 130
         console.print("Interrupted.")
     told = fidelity_report.of(results)
-    output.write(results, told, args.out, "fidelity")
-    output.show(told, console)
-    output.sign_off(results["machine"], args.out, console)
+    output.present(results, told, args.out, console)
     return status
 
 

@@ -91,11 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("Interrupted.")
     results["targets"] = memory_report.verdicts(results["dtypes"])
     told = memory_report.of(results)
-    output.write(results, told, args.out, "memory")
-    output.show(told, console)
-    if not args.no_plot:
-        memory_plot.save(results, args.out / "memory.png")
-    output.sign_off(results["machine"], args.out, console)
+    draw = None if args.no_plot else memory_plot.save
+    output.present(results, told, args.out, console, draw)
     return status
 
 

@@ -143,11 +143,8 @@ def present(
     results["targets"] = summary.verdicts(rounds, args.batch_size)
     results["machine"]["load_at_end"] = machine.load()
     told = report.of(results)
-    output.write(results, told, args.out, "methods")
-    output.show(told, console)
-    if not args.no_plot:
-        bar_plot.save(results, args.out / "methods.png")
-    output.sign_off(results["machine"], args.out, console)
+    draw = None if args.no_plot else bar_plot.save
+    output.present(results, told, args.out, console, draw)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -48,9 +48,26 @@ def show(report: Report, console: Console) -> None:
         console.print(f"- {line}", highlight=False, soft_wrap=True)
 
 
-def sign_off(
-    measured_on: Mapping[str, Any], out: pathlib.Path, console: Console
+def present(
+    results: dict[str, Any],
+    report: Report,
+    out: pathlib.Path,
+    console: Console,
+    draw: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None,
 ) -> None:
-    """Prints on what it was measured, and where everything is."""
-    console.print(f"Measured on {machine.in_words(measured_on)}.")
+    """Writes and prints all there is, named after the job of the results.
+
+    Args:
+      results: with `job` and `machine`.
+      report: what is said about them.
+      out: folder, made if need be.
+      console: to print on.
+      draw: makes the plot, if there is to be one.
+    """
+    name = results["job"].rpartition(".")[2]
+    write(results, report, out, name)
+    show(report, console)
+    if draw is not None:
+        draw(results, out / f"{name}.png")
+    console.print(f"Measured on {machine.in_words(results['machine'])}.")
     console.print(f"Everything is in {out}/.")

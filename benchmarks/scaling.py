@@ -139,11 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results["slopes"] = scaling_report.slopes_of(found)
     results["targets"] = scaling_report.verdicts(results["slopes"])
     told = scaling_report.of(results)
-    output.write(results, told, args.out, "scaling")
-    output.show(told, console)
-    if not args.no_plot:
-        scaling_plot.save(results, args.out / "scaling.png")
-    output.sign_off(results["machine"], args.out, console)
+    draw = None if args.no_plot else scaling_plot.save
+    output.present(results, told, args.out, console, draw)
     return status
 
 

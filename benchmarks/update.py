@@ -126,11 +126,8 @@ def present(
     results["targets"] = update_summary.verdicts(results["trees"])
     results["machine"]["load_at_end"] = machine.load()
     told = update_report.of(results)
-    output.write(results, told, args.out, "update")
-    output.show(told, console)
-    if not args.no_plot:
-        update_plot.save(results, args.out / "update.png")
-    output.sign_off(results["machine"], args.out, console)
+    draw = None if args.no_plot else update_plot.save
+    output.present(results, told, args.out, console, draw)
 
 
 if __name__ == "__main__":
