@@ -1,4 +1,4 @@
-r"""FTP on PACS at every learning rate and kappa, and the remedies for small radii.
+r"""FTP on PACS at every learning rate and kappa, beside fine-tuning; and its variants.
 
 python -m experiments.sweep --out=runs/pacs-kappa-probed \
   --config=experiments/configs/pacs_kappa.py:resnet18-trunk,probed \
@@ -7,7 +7,7 @@ python -m experiments.sweep --out=runs/pacs-kappa-probed \
 
 from experiments.configs import pacs_study
 from experiments.configs.base import Config, ConfigDict
-from experiments.configs.pacs_study import RATES, pairs
+from experiments.configs.pacs_study import RATES, SETTINGS, pairs
 from experiments.methods import VARIANTS
 
 KAPPAS = (0.0, 0.5, 1.0)
@@ -15,14 +15,15 @@ AT = ((1e-3, 1.0), (1e-3, 0.5))  # where the variants are tried
 
 
 def get_config(part: str = "resnet18-trunk,probed") -> Config:
-    """What the choice of kappa and the learning rate does; nothing is selected.
+    """What the choice of kappa and the learning rate does; the chosen do not run again.
 
     Args:
-      part: "<model>,<start>" for FTP, "<model>,<start>,variants" for its variants.
+      part: "<model>,<start>" for FTP; "<model>,<start>,variants" for its variants,
+        remedies for radii that stay small.
     """
     model, start, *variants = part.split(",")
     config = pacs_study.get_config(f"{model},{start}")
-    settings = {"ftp": pairs(RATES, KAPPAS)}
+    settings = {"fine-tune": SETTINGS["fine-tune"], "ftp": pairs(RATES, KAPPAS)}
     if variants:
         settings = {str(name): AT for name in VARIANTS}
     config.methods = tuple(settings)

@@ -77,6 +77,8 @@ def test_every_method_has_the_same_budget():
     unequal.settings.ftp = ((1e-3, 0.0),)
     with pytest.raises(SettingError, match=r"as many for every method.*'ftp': 1"):
         sweep.settings(unequal)
+    unequal.final_seeds = ()
+    assert len(sweep.settings(unequal)["ftp"]) == 1, "what is not run again may differ"
     twice = study()
     twice.settings.ftp = ((1e-3, 0.0), (1e-3, 0.0))
     with pytest.raises(SettingError, match=r"settings\.ftp: a setting is given twice"):
