@@ -1,6 +1,5 @@
 """What the numbers were measured on and with; nothing that names an owner."""
 
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -10,9 +9,7 @@ from typing import Any
 
 import jax
 
-import ftp_optax
-
-PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
+from experiments.versions import versions
 
 
 def describe() -> dict[str, Any]:
@@ -26,8 +23,7 @@ def describe() -> dict[str, Any]:
         "device": device.device_kind,
         "load": load(),
         "python": platform.python_version(),
-        "ftp_optax": ftp_optax.__version__,
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **versions(),
     }
 
 

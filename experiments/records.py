@@ -1,6 +1,5 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-import ftp_optax
 from experiments import json_files
 from experiments.configs.base import get_config
 from experiments.json_files import jsonable, write
@@ -177,13 +175,6 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in named
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers may depend on."""
-    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn", "grain")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"ftp_optax": ftp_optax.__version__, **found}
 
 
 def machine() -> str:

@@ -12,6 +12,7 @@ from experiments.optimization import Knobs, Recipe
 from experiments.placement import Placement
 from experiments.settings import SettingError, plain_dict
 from experiments.start import Folders, Origin, Start, opened, starting_point
+from experiments.versions import versions
 from experiments.views import View
 
 
@@ -68,7 +69,7 @@ class Setup(NamedTuple):
             "metric": self.metric,
             "layers": self.start.layers,
             "config": plain_dict(config),
-            "versions": records.versions(),
+            "versions": versions("scikit-learn", "grain"),
             "machine": records.machine(),
         }
 

@@ -11,7 +11,6 @@ pre-training, and nine corruptions that no model has ever been trained on.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import ftp_optax
 from experiments.progress import progress
 from experiments.quickstart import command_line, digits, evaluation, plots, presentation
 from experiments.quickstart.network import Params, init_params
@@ -33,6 +31,7 @@ from experiments.quickstart.run_directory import (
     run_name,
 )
 from experiments.quickstart.training import Recipe, batch_order, drifts
+from experiments.versions import versions
 
 JOB = "experiments.quickstart"
 INTERRUPTED = 130  # exit status of what a shell's Ctrl-C ends
@@ -96,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.fresh:
             clear(args.out, JOB, plots.PLOTS)
-        out = RunDirectory(args.out, JOB, dataclasses.asdict(settings), versions())
+        made_with = versions("scipy", "scikit-learn")
+        out = RunDirectory(args.out, JOB, dataclasses.asdict(settings), made_with)
     except RunDirectoryError as error:
         print(f"{JOB}: {error}", file=sys.stderr)
         return 2
@@ -225,13 +225,3 @@ def measure(params: Params, data: Data) -> dict[str, Any]:
         **evaluation.group_means(by_domain),
         "accuracy": by_domain,
     }
-
-
-# ---- Report ------------------------------------------------------------------------
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers may depend on."""
-    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "scipy", "scikit-learn")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"ftp_optax": ftp_optax.__version__, **found}
