@@ -12,6 +12,7 @@ import pytest
 import ftp_optax
 import numpy_reference as reference
 from ftp_optax import with_ftp
+from layouts import flat
 
 
 def pretrained(dtype: Any = jnp.float32) -> Any:
@@ -63,14 +64,6 @@ def feed(
     for g in grads:
         params, state = step_of(tx, **flags)(params, state, g)
     return params, state
-
-
-def flat(tree: Any) -> dict[str, np.ndarray]:
-    paths_and_leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in paths_and_leaves
-    }
 
 
 def row_norms(leaf: np.ndarray) -> np.ndarray:

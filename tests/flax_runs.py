@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from layouts import flat
+
 nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
 nn = pytest.importorskip("flax.linen", reason="flax is not installed")
 
@@ -65,14 +67,6 @@ def pure(tree: Any) -> Any:
     if isinstance(tree, nnx.Module):
         tree = nnx.to_pure_dict(nnx.state(tree, nnx.Param))
     return jax.tree.map(np.array, nn.meta.unbox(tree))
-
-
-def flat(tree: Any) -> dict[str, np.ndarray]:
-    paths_and_leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in paths_and_leaves
-    }
 
 
 AXES_WITHIN_A_ROW = {

@@ -15,12 +15,12 @@ from contract_runs import (
     assert_within_radii,
     differ,
     feed,
-    flat,
     gradients,
     pretrained,
     row_norms,
 )
 from ftp_optax import with_ftp
+from layouts import flat
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

@@ -22,11 +22,11 @@ from flax_runs import (
     assert_within_radii,
     batch,
     cross_entropy,
-    flat,
     nnx_step,
     pure,
 )
 from ftp_optax import ftp, with_ftp
+from layouts import flat
 
 nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
 nn = pytest.importorskip("flax.linen", reason="flax is not installed")

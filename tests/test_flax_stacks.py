@@ -14,11 +14,11 @@ from flax_runs import (
     CLASSES,
     STEPS,
     WIDTH,
-    flat,
     nnx_step,
     pure,
 )
 from ftp_optax import with_ftp
+from layouts import flat
 
 nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
 
