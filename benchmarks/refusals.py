@@ -60,7 +60,7 @@ def why_not(arguments: dict[str, Any], params: Any) -> str | None:
         tx = with_ftp(adamw(), **arguments)
         state = tx.init(params)
         jax.eval_shape(tx.update, params, state, params)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError) as error:
         return first_sentence(str(error))
     return None
 

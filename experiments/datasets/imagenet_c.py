@@ -111,6 +111,7 @@ def _library() -> dict[str, Callable]:
 @contextlib.contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
     """Seeds the generator that the library draws from, and puts it back after."""
+    # The library knows numpy's global generator alone.
     kept = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:

@@ -49,7 +49,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Raises:
           DataError: if the folder is laid out otherwise.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each data set has its own
 
     def example(self, picture: Picture) -> dict[str, Any]:
         """The features of one image.

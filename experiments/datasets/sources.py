@@ -222,7 +222,7 @@ def _records(builder: Any, split: str, encoded: set[str]) -> Any:
         records[0]
     except ModuleNotFoundError:  # mocked data: to encode it would need TensorFlow
         return builder.as_data_source(split)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # TFDS: its files cannot be read at random
         raise DataError(_how_to_prepare(builder)) from error
     except (AssertionError, IndexError, OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{builder.name}:{split} cannot be read: {error}") from error

@@ -35,7 +35,7 @@ class Backbone(nnx.Module):
 
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to features `(n, h', w', width)`."""
-        raise NotImplementedError
+        raise NotImplementedError  # each network has its own
 
     def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to one vector each, `(n, width)` in float32."""

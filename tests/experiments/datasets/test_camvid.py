@@ -32,7 +32,7 @@ def test_there_are_no_labels_to_ask_for(tmp_path):
     root = draw_camvid(tmp_path / "images", images=1)
     source = open_source("camvid:train", tmp_path / "data", root)
     with pytest.raises(DataError, match="a mask for each image, not a label"):
-        source.labels  # noqa: B018
+        source.labels  # noqa: B018, to ask is to raise
 
 
 def refused(tmp_path, root, message):

@@ -74,6 +74,7 @@ def test_an_image_that_no_drop_fell_on_is_left_as_it_is():
 
 @imported
 def test_the_global_generator_is_put_back():
+    # The global one it has to be: the library draws from it.
     np.random.seed(3)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(3)  # noqa: NPY002
