@@ -30,6 +30,8 @@ class Recipe:
       clip_norm: the gradient's largest global norm; 0 for no bound.
       accumulate: into how many parts a batch is cut; their gradients are averaged.
       label_smoothing: share of the target spread over all classes.
+      freeze_statistics: batch norms train as they are tested, by the statistics of the
+        pre-training, which then do not move.
       new: regular expressions of the leaves that have no pre-trained value.
     """
 
@@ -43,6 +45,7 @@ class Recipe:
     clip_norm: float = 0.0
     accumulate: int = 1
     label_smoothing: float = 0.0
+    freeze_statistics: bool = False
     new: tuple[str, ...] = ()
 
 
@@ -96,11 +99,16 @@ def init_method(recipe: Recipe, knobs: Knobs, params: Params) -> Any:
 
 
 def forward(
-    graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
+    graphdef: nnx.GraphDef,
+    params: Params,
+    statistics: Params,
+    images: jax.Array,
+    *,
+    train: bool,
 ) -> tuple[jax.Array, Params]:
-    """Logits in training mode, and the statistics of the batch norms after it."""
+    """Logits, and the statistics of the batch norms after it."""
     model: Any = nnx.merge(graphdef, params, statistics, copy=True)
-    logits = model(images, train=True)
+    logits = model(images, train=train)
     return logits, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
 
@@ -140,7 +148,10 @@ def train_step(
     tx = rule(recipe, knobs)
 
     def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
-        logits, statistics = forward(graphdef, params, statistics, part["image"])
+        train = not recipe.freeze_statistics
+        logits, statistics = forward(
+            graphdef, params, statistics, part["image"], train=train
+        )
         loss = mean_loss(logits, part["target"], recipe.label_smoothing)
         right = share_right(logits, part["target"])
         return loss, (statistics, {"loss": loss, "accuracy": right})

@@ -155,6 +155,7 @@ def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:
         clip_norm=config.clip_norm,
         accumulate=config.accumulate,
         label_smoothing=config.label_smoothing,
+        freeze_statistics=config.freeze_statistics,
         new=new,
     )
 

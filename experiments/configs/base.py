@@ -60,6 +60,7 @@ def get_config() -> Config:
     config.clip_norm = 0.0  # largest global norm of a gradient; 0: none
     config.accumulate = 1  # parts a batch is cut into, to need less memory
     config.label_smoothing = 0.0
+    config.freeze_statistics = False  # batch norms keep those of the pre-training
 
     config.observe_every = 10  # steps between two values of radii and drifts
     config.save_every = 200  # steps between two checkpoints

@@ -7,11 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from sklearn.linear_model import LogisticRegression
 
 from experiments import probe
 from experiments.methods import METHODS, only
-from experiments.optimization import Knobs, Recipe, rule, schedule
+from experiments.metrics import mean_loss
+from experiments.models.primitives import batch_norm, normalise
+from experiments.optimization import (
+    Knobs,
+    Recipe,
+    TrainState,
+    init_method,
+    predict,
+    rule,
+    schedule,
+    train_step,
+)
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
@@ -57,6 +69,35 @@ def test_every_entry_of_the_registry_says_what_its_strength_is():
     for name, method in METHODS.items():
         assert name == name.lower()
         assert method.strength is None or method.strength.default > 0
+
+
+class Normed(nnx.Module):
+    """The mean colour of an image, behind a batch norm and a dense layer."""
+
+    def __init__(self, rngs):
+        self.norm = batch_norm(3, epsilon=1e-5, rngs=rngs)
+        self.head = nnx.Linear(3, 4, rngs=rngs)
+
+    def __call__(self, images, *, train):
+        return self.head(normalise(self.norm, images / 255, train).mean((1, 2)))
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_frozen_statistics_train_the_network_that_is_tested(freeze):
+    images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3), maxval=255.0)
+    batch = {"image": images, "target": jnp.arange(4)}
+    graphdef, *parts = nnx.split(Normed(nnx.Rngs(0)), nnx.Param, ...)
+    params, statistics = map(nnx.to_pure_dict, parts)
+    logits = predict(graphdef, params, statistics, images)
+    loss = float(mean_loss(logits, batch["target"], 0.0))
+    before = jax.tree.map(np.array, statistics)
+    recipe = Recipe("fine-tune", "adamw", steps=1, freeze_statistics=freeze)
+    knobs = Knobs(1e-3, 0.0)
+    state = TrainState(params, statistics, init_method(recipe, knobs, params))
+    state, scalars = train_step(recipe, graphdef, knobs, state, batch, None)
+    assert (float(scalars["loss"]) == pytest.approx(loss, rel=1e-5)) is freeze
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.statistics, before)
+    assert any(jax.tree.leaves(moved)) is not freeze
 
 
 def features(classes, n=300, seed=0):

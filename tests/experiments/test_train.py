@@ -210,6 +210,12 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_parameters(tmp_p
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
 
+def test_the_recipe_of_a_step_is_what_the_configuration_says():
+    chosen = {"freeze_statistics": True, "label_smoothing": 0.1, "clip_norm": 2.0}
+    recipe = train.set_up(small_config(**chosen)).recipe
+    assert {name: getattr(recipe, name) for name in chosen} == chosen
+
+
 def test_tensorboard_can_show_loss_accuracy_radii_and_drifts(tmp_path):
     train.run(small_config(method="ftp"), tmp_path / "run", QUIET)
     (events,) = (tmp_path / "run/tensorboard").iterdir()
