@@ -146,7 +146,7 @@ def digrap(
             _projection.refuse_unknown_shards(leaf.w, leaf.geometry)
 
         h = [
-            jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry))
+            _radius.finite(jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry)))
             for x, p in zip(leaves, p_prev, strict=True)
         ]
         omega_step, omega_state = omega_optimizer.update(
@@ -182,4 +182,5 @@ def _outward(g: jax.Array, d: jax.Array, geometry: Any) -> jax.Array:
     inner = jnp.sum(g * d, axis=others, keepdims=True)
     square = jnp.sum(jnp.square(d), axis=others, keepdims=True)
     share = inner / jnp.where(square > 0, square, jnp.ones_like(square))
-    return jnp.where(inner < 0, share, jnp.zeros_like(share)) * d
+    # A gradient that is not finite passes, for what stands behind to handle.
+    return jnp.where(inner < 0, _radius.finite(share), jnp.zeros_like(share)) * d

@@ -33,6 +33,7 @@ def radius_gradient(
     """The hyper-gradient of one leaf, in the shape of its radii.
 
     It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
+    And it is 0 where the gradient is not finite, which the optimizer may have handled.
     """
     g, geometry = leaf.g, leaf.geometry
     over = _projection.measured_over(geometry, norm)
@@ -43,7 +44,12 @@ def radius_gradient(
         h_rows = jnp.where(bound, h_rows, jnp.zeros_like(h_rows))
     h = jnp.sum(h_rows, axis=_projection.beside_layers(geometry))
     summed = () if norm == "frobenius" else geometry.rows
-    return _devices.psum(h, geometry.mesh_axes(summed))
+    return finite(_devices.psum(h, geometry.mesh_axes(summed)))
+
+
+def finite(h: jax.Array) -> jax.Array:
+    """0 in the place of what is not finite, lest it stay in all that `h` drives."""
+    return jnp.where(jnp.isfinite(h), h, jnp.zeros_like(h))
 
 
 def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:

@@ -106,6 +106,20 @@ def test_at_the_anchor_the_gradient_is_finite_and_passes(d):
     assert np.all(np.isfinite(state.omega))
 
 
+def test_a_gradient_that_a_later_link_handles_leaves_omega_finite():
+    link = digrap(anchor=0.0, initial_omega=0.5)
+    tx = optax.chain(link, optax.zero_nans(), optax.sgd(0.1))
+    params, away = jnp.ones((2, 3)), jnp.full((2, 3), -1.0)
+    state = tx.init(params)
+    for broken in (False, True, False, False):
+        grads = away.at[0, 0].set(jnp.nan) if broken else away
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.all(np.isfinite(params))
+    assert 0.0 < float(state[0].omega[0]) <= 1.0
+    assert np.all(updates != 0.0)
+
+
 @pytest.mark.parametrize("rate", [0.5, 3.0])
 def test_omega_stays_between_0_and_1(rate):
     params = layouts.draw(0)

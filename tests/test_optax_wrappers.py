@@ -18,7 +18,7 @@ from contract_runs import (
     gradients,
     pretrained,
 )
-from ftp_optax import ftp, with_ftp
+from ftp_optax import ftp, summary, with_ftp
 
 MASK = {"body": True, "head": False}
 
@@ -214,6 +214,28 @@ def test_apply_if_finite_leaves_the_state_as_it_was_after_a_nan():
     resumed, _ = feed(tx, after, grads[3:], after_state)
     expected, _ = feed(tx, params, grads)
     assert_same(resumed, expected)
+
+
+@pytest.mark.parametrize(
+    ("inner", "entry"),
+    [
+        (optax.chain(optax.clip(1.0), optax.adamw(1e-2)), jnp.inf),
+        (optax.chain(optax.zero_nans(), optax.adamw(1e-2)), jnp.nan),
+        (optax.apply_if_finite(optax.adamw(1e-2), 3), jnp.nan),
+    ],
+    ids=["clip", "zero_nans", "apply_if_finite"],
+)
+def test_a_gradient_that_the_optimizer_handles_leaves_ftp_finite(inner, entry):
+    params = pretrained()
+    grads = gradients(6, params)
+    first = jax.tree.map(lambda g: g.at[..., 0].set(entry), grads[3])
+    tx = with_ftp(inner)
+    trained, state = feed(tx, params, grads[:3])
+    trained, state = feed(tx, trained, [first, *grads[4:]], state)
+    for leaf in jax.tree.leaves((trained, state)):
+        assert np.all(np.isfinite(leaf))
+    for leaf in summary(state, trained).values():
+        assert leaf.drift <= leaf.radius * (1 + 1e-4)
 
 
 def test_clipping_before_ftp_equals_feeding_clipped_gradients():
