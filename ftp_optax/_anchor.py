@@ -27,13 +27,22 @@ class Scope(NamedTuple):
     anchor_dtype: Any = None
     anchor_memory: Memory = None
     specs: _axes.Specs = None
+    may_be_implicit: bool = False
 
     @property
     def implicit(self) -> bool:
         return isinstance(self.anchor, str) and self.anchor == IMPLICIT
 
     def check(self) -> None:
-        _selection.check_exclude(self.exclude)
+        _paths.patterns("exclude", self.exclude)
+        if isinstance(self.anchor, str) and not (
+            self.implicit and self.may_be_implicit
+        ):
+            word = f", or {IMPLICIT!r}" if self.may_be_implicit else ""
+            raise ValueError(
+                "anchor: expected None, a number or a pytree like the params"
+                f"{word}; got {self.anchor!r}."
+            )
         _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
         _checks.choice("anchor_memory", self.anchor_memory, MEMORIES)
 
@@ -64,11 +73,6 @@ def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.
     names = [geometry.name for geometry in selection.kept()]
     if anchor is None:
         sources = params
-    elif isinstance(anchor, str):
-        raise ValueError(
-            "anchor: expected None, a number or a pytree like the params, got"
-            f" {anchor!r}."
-        )
     elif _is_number(anchor):
         sources = [jnp.full_like(p, anchor) for p in params]
     else:
@@ -117,12 +121,6 @@ def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
     return found
 
 
-def copy_like(leaf: Any, source: Any) -> jax.Array:
-    """A copy of `source` in the dtype, and the memory, of an anchor's leaf."""
-    copy = jnp.array(source, dtype=leaf.dtype)
-    return _devices.to_host(copy) if _devices.on_host(leaf) else copy
-
-
 def copied(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
     """A copy in `dtype`, refused where that would round; `None`: `param_dtype`."""
     # jnp.array copies, where asarray, astype and device_put may alias.
@@ -135,8 +133,8 @@ def copied(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
     if isinstance(stored, Tracer):
         raise ValueError(
             f"anchor_dtype: whether {dtype} holds the leaf {name!r} of dtype {given}"
-            " without loss depends on its values, which are not known under jit; call"
-            " init outside."
+            " without loss depends on its values, which are not known under jit; make"
+            " the state outside."
         )
     if not bool(jnp.array_equal(stored.astype(given), source)):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Which axes of a leaf count its rows, and which count stacked layers."""
 
 import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -103,14 +104,16 @@ def flax_axes(
       path: `/`-joined path of the leaf, such as `blocks/attn/query/kernel`.
       leaf: the parameter, or anything with its shape.
       scanned: one regular expression or several; leaves whose path one of them matches
-        (`re.search`) carry a leading axis of stacked layers.
+        (`re.search`) carry a leading axis of stacked layers. A pattern that matches
+        nothing goes unnoticed; the shapes that `radii` returns tell.
 
     Returns:
       The leaf's `LeafAxes`.
 
     Raises:
-      ValueError: a query, key or value kernel has more axes than attention gives it,
-        which only a stack that `scanned` does not name explains.
+      TypeError, ValueError: `scanned` is no regular expression, or it matches a leaf
+        without axes; a query, key or value kernel has more axes than attention gives
+        it, which only a stack that `scanned` does not name explains.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -122,7 +125,7 @@ def flax_axes(
       >>> flax_axes("blocks/mlp/kernel", jnp.zeros((12, 64, 256)), scanned="^blocks/")
       LeafAxes(rows=(2,), layers=(0,))
     """
-    patterns = (scanned,) if isinstance(scanned, str) else tuple(scanned or ())
+    patterns = _paths.patterns("scanned", scanned)
     stacked = int(any(re.search(pattern, path) for pattern in patterns))
     if stacked and not leaf.shape:
         raise ValueError(
@@ -250,12 +253,19 @@ def _geometry(spec: Any, name: str, leaf: Any) -> Geometry | None:
 def _non_negative(
     axes: int | Sequence[int], field: str, name: str, shape: tuple[int, ...]
 ) -> tuple[int, ...]:
-    axes = (axes,) if isinstance(axes, int) else tuple(axes)
-    for axis in axes:
+    given = axes if isinstance(axes, Sequence) else (axes,)
+    try:
+        found = [operator.index(axis) for axis in given]
+    except TypeError as error:
+        raise TypeError(
+            f"axes: expected an integer or a sequence of them for LeafAxes.{field} of"
+            f" the leaf {name!r}, got {axes!r}."
+        ) from error
+    for axis in found:
         if not -len(shape) <= axis < len(shape):
             raise ValueError(
                 f"axes: LeafAxes.{field} names axis {axis}, which the leaf {name!r} of"
                 f" shape {shape} lacks; expected an axis in"
                 f" [{-len(shape)}, {len(shape)})."
             )
-    return tuple(sorted(axis % len(shape) for axis in axes))
+    return tuple(sorted(axis % len(shape) for axis in found))

@@ -93,6 +93,9 @@ def ftp(
     previous step; opt is any optax transformation, Adam by default. At the first step
     :math:`h` is 0, so the constrained leaves stay at the anchor (to 1e-8).
 
+    A gradient that is not finite moves no radius (:math:`h` is 0), for the optimizer may
+    have handled it.
+
     The raw gradient is the extra argument `grad` of `update`. Without it the reversed
     updates stand in: after plain SGD at a constant rate that is exact (up to Adam's
     epsilon), since Adam does not see a scale; after adamw it is the preconditioned
@@ -167,7 +170,7 @@ def ftp(
     _checks.choice("gradient", gradient, (None, "updates"))
     _displacement.check_dtype(displacement_dtype)
     scope = _anchor.Scope(
-        axes, exclude, mask, anchor, anchor_dtype, anchor_memory, specs
+        axes, exclude, mask, anchor, anchor_dtype, anchor_memory, specs, True
     )
     scope.check()
     _refuse_combinations(scope, displacement_dtype, hypergradient)

@@ -6,8 +6,9 @@ that refers to a leaf (patterns, axes, anchors, messages) does so by the name ma
 `lin/kernel`.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -22,9 +23,12 @@ def flatten_with_names(
 ) -> tuple[list[str], list[Any], TreeDef]:
     """Flattens `tree` into names, leaves and structure, in tree order."""
     paths_and_leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf)
-    paths = [path for path, _ in paths_and_leaves]
-    children = Counter(path[:-1] for path in paths)
-    names = [leaf_name(path, children[path[:-1]] == 1) for path in paths]
+    # Siblings decide how a leaf is called, those that were left out among them.
+    nodes = jax.tree_util.tree_leaves_with_path(
+        tree, lambda node: (is_leaf and is_leaf(node)) or not jax.tree.leaves(node)
+    )
+    children = Counter(path[:-1] for path, _ in nodes)
+    names = [leaf_name(path, children[path[:-1]] == 1) for path, _ in paths_and_leaves]
     return names, [leaf for _, leaf in paths_and_leaves], treedef
 
 
@@ -38,6 +42,28 @@ def leaf_name(path: Sequence[Any], only_child: bool = True) -> str:
     if path and only_child and path[-1] == box:
         path = path[:-1]
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def patterns(argument: str, given: Any) -> tuple[str, ...]:
+    """One regular expression, several, or `None`, as a tuple; refused if unsound."""
+    if given is None:
+        return ()
+    found = (given,) if isinstance(given, str) else given
+    # An iterator would be empty the second time.
+    several = isinstance(found, Collection)
+    if not several or not all(isinstance(pattern, str) for pattern in found):
+        raise TypeError(
+            f"{argument}: expected a regular expression or a sequence of them, as"
+            f" strings; got {given!r}."
+        )
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"{argument}: {pattern!r} is not a regular expression: {error}."
+            ) from error
+    return tuple(found)
 
 
 def is_masked(node: Any) -> bool:

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _axes, _checks, _paths, _states
+from ftp_optax import _anchor, _axes, _checks, _devices, _paths, _states
+from ftp_optax._digrap import DiGraPState
 from ftp_optax._ftp import FTPState
+from ftp_optax._tpgm import TPGMState
 
 
 def reset_anchor(
@@ -22,7 +24,7 @@ def reset_anchor(
 
     For the next task of a sequence, and for weights that were loaded after `init`.
     FTP's radii and the state of their optimizer become what `init` makes of `params`;
-    of an `AnchorState` only the anchor changes. For `digrap` and `tpgm` call `init`.
+    of an `AnchorState` only the anchor changes.
 
     Args:
       state: any optimizer state that holds an `FTPState` or an `AnchorState`.
@@ -35,8 +37,9 @@ def reset_anchor(
       A state of the same structure, shapes and dtypes.
 
     Raises:
-      ValueError: as `radii` does; or `radius_optimizer` is not the one that made the
-        state.
+      ValueError: as `radii` does; `radius_optimizer` is not the one that made the
+        state; the state keeps its anchor in a dtype that would round `params`; or there
+        is one of `digrap` or `tpgm`, which take a new anchor from `init` alone.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -54,6 +57,11 @@ def reset_anchor(
     _checks.scalar("initial_radius", initial_radius, 0.0, jnp.inf, "a number >= 0")
 
     def reset(node: Any) -> Any:
+        if isinstance(node, DiGraPState | TPGMState):
+            raise ValueError(
+                f"state: it holds a {type(node).__name__}, and what that has learned"
+                " belongs to the old anchor. Call init of its transformation."
+            )
         if isinstance(node, FTPState):
             _states.radii_of(node, params, axes)  # refuses other axes
             return node._replace(
@@ -71,10 +79,10 @@ def _new_anchor(anchor: Any, params: optax.Params) -> Any:
     _checks.refuse_dropped(jax.tree.leaves(anchor))
     current = _states.belonging(anchor, params)
     names, leaves, treedef = _paths.flatten_with_names(anchor)
-    copies = [
-        _anchor.copy_like(leaf, current[name])
-        for name, leaf in zip(names, leaves, strict=True)
-    ]
+    copies = []
+    for name, leaf in zip(names, leaves, strict=True):
+        copy = _anchor.copied(name, current[name], None, leaf.dtype)
+        copies.append(_devices.to_host(copy) if _devices.on_host(leaf) else copy)
     return jax.tree.unflatten(treedef, copies)
 
 

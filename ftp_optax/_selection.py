@@ -1,6 +1,7 @@
 """Which leaves are constrained: `exclude`, `mask`, and the geometry of what remains."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ def select(
     names, leaves, treedef = _paths.flatten_with_names(params)
     if not names:
         return Selection(names, leaves, treedef, [], hidden)
+    _refuse_namesakes(names)
     kept = _masked_in(mask, params, names)
     left_out = _excluded(exclude, names, hidden)
     chosen = [k and name not in left_out for k, name in zip(kept, names, strict=True)]
@@ -109,30 +111,9 @@ def select(
     return Selection(names, leaves, treedef, geometries, hidden)
 
 
-def check_exclude(exclude: Exclude) -> None:
-    for pattern in _patterns(exclude):
-        if not isinstance(pattern, str):
-            raise TypeError(
-                "exclude: expected a regular expression or a sequence of them, got"
-                f" {exclude!r}."
-            )
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                f"exclude: {pattern!r} is not a regular expression: {error}."
-            ) from error
-
-
-def _patterns(exclude: Exclude) -> tuple[str, ...]:
-    if exclude is None:
-        return ()
-    return (exclude,) if isinstance(exclude, str) else tuple(exclude)
-
-
 def _excluded(exclude: Exclude, names: list[str], hidden: list[str]) -> set[str]:
     matched: set[str] = set()
-    for pattern in _patterns(exclude):
+    for pattern in _paths.patterns("exclude", exclude):
         found = {name for name in names + hidden if re.search(pattern, name)}
         if not found:
             raise ValueError(
@@ -152,14 +133,25 @@ def _masked_in(mask: Mask, params: Any, names: list[str]) -> list[bool]:
     return [bool(look_up(name)) for name in names]
 
 
+def _refuse_namesakes(names: list[str]) -> None:
+    """Refuses `{"a/b": x, "a": {"b": y}}`: a leaf is known by its name."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"params: more than one leaf has the path {twice[0]!r}; expected keys whose"
+            " paths, joined with '/', differ."
+        )
+
+
 def _as_array_like(leaf: Any) -> Any:
     return leaf if hasattr(leaf, "shape") else jnp.asarray(leaf)
 
 
 def _check_dtype(name: str, leaf: Any) -> None:
     dtype = _as_array_like(leaf).dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
+    if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize < 2:
         raise TypeError(
             f"params: the leaf {name!r} has dtype {dtype}; only real floating-point"
-            " leaves can be constrained. Leave this one out with exclude or mask."
+            " leaves of 16 bits or more can be constrained. Leave this one out with"
+            " exclude or mask."
         )

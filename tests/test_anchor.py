@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import trajectory
-from ftp_optax import ftp, radii, with_ftp
+from ftp_optax import ftp, l2_sp, radii, reset_anchor, with_ftp
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 SGD = optax.sgd(0.1)
@@ -88,9 +88,10 @@ def test_an_anchor_of_another_shape_is_refused():
 
 
 def test_an_anchor_called_by_an_unknown_word_is_refused():
-    params = trajectory.random_tree(SHAPES, 0)
-    with pytest.raises(ValueError, match=r"anchor: expected None, a number.*'zero'"):
-        with_ftp(SGD, anchor="zero").init(params)
+    with pytest.raises(ValueError, match=r"anchor: .*, or 'implicit'; got 'zero'"):
+        with_ftp(SGD, anchor="zero")
+    with pytest.raises(ValueError, match=r"anchor: .* like the params; got 'implicit'"):
+        l2_sp(0.1, anchor="implicit")
 
 
 def test_a_full_anchor_serves_a_part_of_the_params_under_a_mask():
@@ -122,6 +123,15 @@ def test_an_anchor_dtype_that_would_round_a_weight_is_refused():
         tx.init(params)
     with pytest.raises(ValueError, match=r"anchor_dtype: .*not known under jit"):
         jax.jit(tx.init)(params)
+
+
+def test_a_reset_is_refused_where_the_anchor_would_be_rounded():
+    exact = {name: jnp.ones(shape) for name, shape in SHAPES.items()}
+    state = with_ftp(SGD, anchor_dtype="bfloat16").init(exact)
+    halves = jax.tree.map(lambda p: p / 2, exact)
+    assert reset_anchor(state, halves)[1].anchor["kernel"].dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"anchor_dtype: bfloat16 cannot hold.*'bias'"):
+        reset_anchor(state, trajectory.random_tree(SHAPES, 0))
 
 
 def test_a_wider_anchor_dtype_keeps_more_than_the_params_do():

@@ -218,6 +218,25 @@ def test_anything_but_leaf_axes_is_refused():
         tx.init({"b": jnp.ones((2, 3))})
 
 
+@pytest.mark.parametrize("rows", [None, 1.0, "0"])
+def test_axes_that_are_no_integers_are_refused(rows):
+    tx = with_ftp(optax.sgd(0.1), axes=LeafAxes(rows=rows))
+    with pytest.raises(TypeError, match=r"axes: .*integer.*LeafAxes.rows.*'b'"):
+        tx.init({"b": jnp.ones((2, 3))})
+
+
+def test_an_integer_of_numpy_is_an_axis():
+    params = {"b": jnp.ones((2, 3))}
+    tx = with_ftp(optax.sgd(0.1), axes=LeafAxes(layers=np.int64(-2)))
+    assert tx.init(params)[1].radii.shape == (2,)
+
+
+def test_patterns_that_can_be_read_only_once_are_refused():
+    axes = functools.partial(flax_axes, scanned=map(str, ["^b"]))
+    with pytest.raises(TypeError, match=r"scanned: expected a regular expression"):
+        with_ftp(optax.sgd(0.1), axes=axes).init({"b": jnp.ones((2, 3))})
+
+
 def test_an_attention_stack_that_was_not_declared_is_refused():
     params = {"blocks": {"query": {"kernel": jnp.ones((3, 4, 2, 2))}}}
     with pytest.raises(ValueError, match=r"'blocks/query/kernel'.*scanned"):

@@ -1,6 +1,8 @@
 """Which leaves are constrained, and what is said where the choice cannot be right."""
 
 import dataclasses
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,16 +70,45 @@ def test_mask_and_exclude_both_apply():
     assert constrained(mask=mask, exclude="layers/0") == ["layers/1/kernel"]
 
 
-def test_a_module_with_an_attribute_called_value_keeps_its_name():
-    @jax.tree_util.register_dataclass
-    @dataclasses.dataclass
-    class Attention:
-        query: jax.Array
-        key: jax.Array
-        value: jax.Array
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Attention:
+    query: Any
+    key: Any
+    value: Any
 
-    params = Attention(jnp.ones((2, 2)), jnp.ones((2, 2)), jnp.ones((2, 2)))
+
+ONES = jnp.ones((2, 2))
+
+
+def test_a_module_with_an_attribute_called_value_keeps_its_name():
+    params = Attention(ONES, ONES, ONES)
     assert list(radii(with_ftp(SGD).init(params), params)) == ["query", "key", "value"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exclude": "query|key"},
+        {"mask": {"attention": Attention(False, False, True)}},
+        {"exclude": "query|key", "anchor": {"attention": Attention(None, None, ONES)}},
+        {"axes": {"attention": Attention(None, None, LeafAxes(rows=1))}},
+    ],
+    ids=lambda options: ",".join(options),
+)
+def test_an_attribute_called_value_keeps_its_name_without_its_siblings(options):
+    params = {"attention": Attention(ONES, ONES, ONES)}
+    tx = with_ftp(SGD, **options)
+    state = tx.init(params)
+    tx.update(params, state, params)
+    axes = options.get("axes")
+    assert list(radii(state, params, axes=axes)) == ["attention/value"]
+
+
+def test_leaves_of_the_same_path_are_refused():
+    params = {"a/b": ONES, "a": {"b": ONES}}
+    with pytest.raises(ValueError, match=r"params: more than one leaf .* 'a/b'"):
+        with_ftp(SGD).init(params)
 
 
 def test_a_pattern_that_matches_nothing_lists_the_paths():
@@ -100,8 +131,14 @@ def test_a_pattern_for_leaves_that_an_outer_mask_hides_is_no_error():
 def test_what_is_no_regular_expression_is_refused():
     with pytest.raises(ValueError, match=r"exclude: '\(' is not a regular expression"):
         with_ftp(SGD, exclude="(")
+
+
+@pytest.mark.parametrize(
+    "exclude", [[1], 1, re.compile("head"), filter(None, ["head"])], ids=type
+)
+def test_what_is_no_sequence_of_strings_is_no_exclude(exclude):
     with pytest.raises(TypeError, match=r"exclude: expected a regular expression"):
-        with_ftp(SGD, exclude=[1])
+        with_ftp(SGD, exclude=exclude)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +160,9 @@ def test_a_mask_that_lacks_a_leaf_is_refused():
         constrained(mask={"head": True})
 
 
-@pytest.mark.parametrize("dtype", [jnp.int32, jnp.bool_, jnp.uint8, jnp.complex64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.int32, jnp.bool_, jnp.uint8, jnp.complex64, jnp.float8_e4m3fn]
+)
 def test_a_leaf_that_is_not_real_floating_point_is_refused_unless_excluded(dtype):
     params = {"table": {"index": jnp.ones((3,), dtype)}, "w": jnp.ones((3,))}
     with pytest.raises(TypeError, match=r"params: .*'table/index'.*dtype.*exclude"):
