@@ -1,6 +1,5 @@
 """How far each leaf has moved from its pre-trained value, and how far it may."""
 
-import functools
 from typing import Any
 
 import jax
@@ -8,20 +7,16 @@ import jax.numpy as jnp
 import optax
 
 from experiments.methods import Params
-from experiments.optimization import Recipe
 from ftp_optax import FTPState, TPGMState, radii, summary, with_ftp
 
 Named = dict[str, jax.Array]  # path -> float32 scalar
 
 
-@functools.partial(jax.jit, static_argnames="recipe")
-def observe(
-    recipe: Recipe, start: Params, params: Params, method: Any
-) -> dict[str, Named]:
+@jax.jit
+def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
     """Drift of every leaf, and what its radius does where the method has radii.
 
     Args:
-      recipe: of the run.
       start: the pre-trained params.
       params: the same now.
       method: the method's state.
@@ -39,9 +34,7 @@ def observe(
         found["radius"] = {k: leaf.radius for k, leaf in leaves.items()}
         found["bound"] = {k: leaf.bound for k, leaf in leaves.items()}
     elif _holds(method, TPGMState):
-        empty = with_ftp(optax.identity(), exclude=recipe.new).init(start)
-        vector = optax.tree.get(method, "radii")
-        found["radius"] = dict(zip(radii(empty, params), vector, strict=True))
+        found["radius"] = radii(method, params)
     return found
 
 

@@ -27,11 +27,7 @@ from experiments.interruption import Interrupted, Interruption
 from experiments.launch import launch
 from experiments.log import Log
 from experiments.methods import METHODS, Params, mixed
-from experiments.optimization import (
-    TrainState,
-    init_method,
-    train_step,
-)
+from experiments.optimization import TrainState, init_method, train_step
 from experiments.outcome import Trained, measure, validate
 from experiments.placement import Placement
 from experiments.progress import progress
@@ -116,9 +112,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
             due, ends = step % config.observe_every == 0, step % per_epoch == 0
             seen = {}
             if due or ends or last:
-                seen = observation.observe(
-                    recipe, pretrained, state.params, state.method
-                )
+                seen = observation.observe(pretrained, state.params, state.method)
             if due or last:
                 log.observe(step, scalars, seen)
             if ends or last:
@@ -209,7 +203,7 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
     """Parameters that came about without steps of the method."""
     params, statistics = setup.placement.replicated((params, statistics))
     start = setup.placement.replicated(setup.start.params)
-    seen = observation.observe(setup.recipe, start, params, None)
+    seen = observation.observe(start, params, None)
     return Trained(params, statistics, jax.device_get(seen), None, diverged=False)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from ftp_optax import _anchor, _checks, _devices, _paths, _states
+from ftp_optax._ftp import FTPState
 
 WORDS = 4  # of 32 bits, in a digest
 
@@ -19,8 +20,8 @@ def drop_anchor(state: optax.OptState) -> optax.OptState:
     `restore_anchor` takes it from there, and refuses other weights.
 
     Args:
-      state: any optimizer state that holds an `FTPState` or an `AnchorState`. It stays
-        as it is, and usable.
+      state: any optimizer state that holds one of this library. It stays as it is, and
+        usable.
 
     Returns:
       The same structure; each leaf of an anchor is a uint32 digest of shape (4,), the
@@ -111,14 +112,16 @@ def restore_anchor(
 
 @jax.jit
 def digest(leaf: jax.Array) -> jax.Array:
-    """A 128-bit digest of the values and their places, shape (4,), uint32.
+    """A 128-bit digest of the shape, the values and their places, (4,) of uint32.
 
     Sums of mixed words modulo 2^32: no order of summation, and so no sharding, changes
     them. It tells other weights apart, and does not guard against forgery.
     """
     words = _words(_devices.to_device(leaf))
+    shape = jnp.uint32(leaf.ndim)
     index = jnp.zeros(leaf.shape, jnp.uint32)
     for axis, size in enumerate(leaf.shape):
+        shape = _mix(shape) ^ jnp.uint32(size % 2**32)
         index = index * jnp.uint32(size % 2**32) + jax.lax.broadcasted_iota(
             jnp.uint32, leaf.shape, axis
         )
@@ -128,7 +131,7 @@ def digest(leaf: jax.Array) -> jax.Array:
         for word in (index, *words):
             mixed = _mix(mixed ^ word)
         sums.append(jnp.sum(mixed, dtype=jnp.uint32))
-    return jnp.stack(sums) + jnp.uint32(leaf.size % 2**32)
+    return jnp.stack(sums) + _mix(shape)
 
 
 def _words(leaf: jax.Array) -> list[jax.Array]:
@@ -147,7 +150,8 @@ def _mix(x: jax.Array) -> jax.Array:
 
 
 def _kept_anchor(node: Any) -> Any:
-    if not jax.tree.leaves(node.anchor):
+    displaced = isinstance(node, FTPState) and jax.tree.leaves(node.displacement)
+    if displaced and not jax.tree.leaves(node.anchor):
         raise ValueError(
             "state: its anchor is implicit; there is none to leave out of a checkpoint."
         )

@@ -1,7 +1,8 @@
 """Reading radii and drift by name in any optimizer state."""
 
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -49,15 +50,15 @@ def radii(
 
     Args:
       state: any optimizer state that holds an `FTPState`, however chained, masked,
-        partitioned or wrapped; that of `nnx.Optimizer` too.
+        partitioned or wrapped; that of `nnx.Optimizer` too. Or a `TPGMState`.
       params: the params the state belongs to.
-      axes: as given to `ftp`; needed only if it names stacked layers.
+      axes: as given to `ftp` or `tpgm`; needed only if it names stacked layers.
 
     Returns:
       {path: float32 radius}, of shape () or, for a stacked leaf, that of its layers.
 
     Raises:
-      ValueError: there is no `FTPState`, or it does not belong to `params` and `axes`.
+      ValueError: there is no such state, or it does not belong to `params` and `axes`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -70,8 +71,8 @@ def radii(
       dense/kernel 1e-08
     """
     found = {}
-    for ftp_state in _states.find(state, FTPState):
-        geometries, gammas = _states.radii_of(ftp_state, params, axes)
+    for node in _states.find(state, *_states.WITH_RADII):
+        geometries, gammas = _states.radii_of(node, params, axes)
         for geometry, gamma in zip(geometries, gammas, strict=True):
             found[geometry.name] = gamma.reshape(geometry.layer_shape)
     return found
@@ -87,7 +88,7 @@ def summary(
     """Radius, drift and share of bound rows of each constrained leaf, by its path.
 
     Args:
-      state: see `radii`.
+      state: any optimizer state that holds an `FTPState`, as `radii` finds it.
       params: the params the state belongs to.
       axes: as given to `ftp`.
       norm: as given to `ftp`.
@@ -96,7 +97,7 @@ def summary(
       {path: `LeafSummary`}.
 
     Raises:
-      ValueError: as `radii` does.
+      ValueError: there is no `FTPState`, or it does not belong to `params` and `axes`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -126,7 +127,7 @@ def summary(
             found[leaf.geometry.name] = LeafSummary(
                 radius=leaf.gamma.reshape(leaf.geometry.layer_shape),
                 drift=_projection.largest(drift, leaf.geometry) - _projection.EPS,
-                bound=jnp.mean(bound, axis=rest),
+                bound=_share(bound, rest),
             )
     return found
 
@@ -146,7 +147,7 @@ def anchor_drift(
     that something else moved the params. One that is kept does not move.
 
     Args:
-      state: see `radii`.
+      state: as given to `summary`.
       params: the params the state belongs to.
       pretrained: the params that were given to `init`, or the tree given as `anchor`.
       axes: as given to `ftp`.
@@ -156,7 +157,7 @@ def anchor_drift(
       {path: the largest difference of a weight, shape ()}, in float32 or wider.
 
     Raises:
-      ValueError: as `radii` does; or `pretrained` lacks a leaf.
+      ValueError: as `summary` does; or `pretrained` lacks a leaf.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -179,6 +180,12 @@ def anchor_drift(
     return found
 
 
+def _share(bound: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The share that is true; 0 of no rows."""
+    count = math.prod(bound.shape[axis] for axis in axes)
+    return jnp.sum(bound, axis=axes) / max(1, count)
+
+
 class _Standing(NamedTuple):
     """How one leaf stands to its anchor; arrays in the dtype of the arithmetic."""
 
@@ -192,6 +199,7 @@ class _Standing(NamedTuple):
 def _standing(
     state: FTPState, params: optax.Params, axes: _axes.Axes, norm: _projection.Norm
 ) -> Iterator[_Standing]:
+    _checks.choice("norm", norm, get_args(_projection.Norm))
     geometries, gammas = _states.radii_of(state, params, axes)
     current = _states.belonging(state.displacement, params)
     displacements = jax.tree.leaves(state.displacement)

@@ -7,9 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _axes, _paths, _radius
+from ftp_optax import _axes, _checks, _paths, _radius
 from ftp_optax._anchored import AnchorState
+from ftp_optax._digrap import DiGraPState
 from ftp_optax._ftp import FTPState
+from ftp_optax._tpgm import TPGMState
+
+ANCHORED = (FTPState, AnchorState, DiGraPState, TPGMState)  # all have an anchor
+WITH_RADII = (FTPState, TPGMState)
 
 
 def find(state: optax.OptState, *types: type) -> list[Any]:
@@ -18,20 +23,19 @@ def find(state: optax.OptState, *types: type) -> list[Any]:
     if not found:
         expected = " or ".join(kind.__name__ for kind in types)
         raise ValueError(
-            f"state: it holds no {expected}; expected the state of an optimizer built"
-            f" with this library, got {type(state)!r}."
+            f"state: it holds no {expected}; expected the state of an optimizer that"
+            f" has one, got {type(state)!r}."
         )
     return found
 
 
 def map_states(function: Callable[[Any], Any], state: optax.OptState) -> Any:
-    """The state with `function` of each `FTPState` and `AnchorState` in it."""
-    kept = (FTPState, AnchorState)
-    find(state, *kept)
+    """The state with `function` of each state of this library in it."""
+    find(state, *ANCHORED)
     return jax.tree.map(
-        lambda node: function(node) if isinstance(node, kept) else node,
+        lambda node: function(node) if isinstance(node, ANCHORED) else node,
         state,
-        is_leaf=lambda node: isinstance(node, kept),
+        is_leaf=lambda node: isinstance(node, ANCHORED),
     )
 
 
@@ -51,17 +55,21 @@ def belonging(
     return current
 
 
-def vector(state: FTPState) -> jax.Array:
+def vector(state: FTPState | TPGMState) -> jax.Array:
     # Under nnx.Optimizer every array of the state sits in a variable.
     (vector,) = jax.tree.leaves(state.radii)
     return vector
 
 
 def radii_of(
-    state: FTPState, params: optax.Params, axes: _axes.Axes
+    state: FTPState | TPGMState, params: optax.Params, axes: _axes.Axes
 ) -> tuple[list[_axes.Geometry], list[jax.Array]]:
-    belonging(state.displacement, params)
-    names, leaves, _ = _paths.flatten_with_names(state.displacement)
+    # FTP's displacement is there even where its anchor was dropped, or is implicit.
+    kept = state.displacement if isinstance(state, FTPState) else state.anchor
+    if isinstance(state, TPGMState):
+        _checks.refuse_dropped(jax.tree.leaves(kept))
+    belonging(kept, params)
+    names, leaves, _ = _paths.flatten_with_names(kept)
     geometries = [g for g in _axes.resolve(axes, names, leaves) if g is not None]
     gammas = vector(state)
     expected = sum(geometry.num_radii for geometry in geometries)

@@ -9,7 +9,16 @@ import optax
 import pytest
 
 import trajectory
-from ftp_optax import flax_axes, radii, reset_anchor, summary, with_ftp
+from ftp_optax import (
+    anchor_drift,
+    digrap,
+    flax_axes,
+    radii,
+    reset_anchor,
+    summary,
+    tpgm,
+    with_ftp,
+)
 
 SHAPES = {"kernel": (4, 3), "bias": (3,), "head": (3, 2)}
 LABELS = {"kernel": "body", "bias": "body", "head": "head"}
@@ -164,6 +173,38 @@ def test_a_state_without_ftp_is_refused(read):
     params = trajectory.random_tree(SHAPES, 0)
     with pytest.raises(ValueError, match=r"state: it holds no FTPState"):
         read(optax.adamw(0.1).init(params), params)
+
+
+def test_radii_of_tpgm_are_read_by_name_too():
+    params = trajectory.random_tree(SHAPES, 0)
+    moved = jax.tree.map(lambda p: p + 1.0, params)
+    projector = tpgm(exclude="bias")
+    state = projector.update(projector.init(params), moved, lambda p: p["kernel"].sum())
+    assert radii(state, params) == dict(
+        zip(("head", "kernel"), state.radii, strict=True)
+    )
+
+
+@pytest.mark.parametrize("init", [digrap().init, tpgm().init])
+def test_a_state_that_learned_about_its_anchor_is_not_reset(init):
+    params = trajectory.random_tree(SHAPES, 0)
+    with pytest.raises(ValueError, match=r"state: .*(DiGraP|TPGM)State.* Call init"):
+        reset_anchor((init(params), base().init(params)), params)
+
+
+@pytest.mark.parametrize("norm", ["l2", "Frobenius", None])
+def test_an_unknown_norm_is_refused(norm):
+    params, state = after(base())
+    with pytest.raises(ValueError, match="norm: expected one of"):
+        summary(state, params, norm=norm)
+    with pytest.raises(ValueError, match="norm: expected one of"):
+        anchor_drift(state, params, params, norm=norm)
+
+
+def test_no_row_of_a_leaf_without_rows_is_bound():
+    params = {"kernel": jnp.zeros((3, 0))}
+    state = with_ftp(optax.sgd(0.1)).init(params)
+    assert summary(state, params)["kernel"].bound == 0.0
 
 
 @pytest.mark.parametrize("read", [radii, summary, reset_anchor])
