@@ -29,7 +29,10 @@ def norms(c: jax.Array, geometry: Geometry, norm: Norm) -> jax.Array:
     """
     axes = measured_over(geometry, norm)
     if norm == "frobenius":
-        return jnp.sqrt(total(jnp.square(c), axes, geometry))
+        square = total(jnp.square(c), axes, geometry)
+        # The derivative at 0 is 0, as that of the L1 norm is, and not 0 / 0.
+        safe = jnp.where(square > 0, square, jnp.ones_like(square))
+        return jnp.where(square > 0, jnp.sqrt(safe), jnp.zeros_like(square))
     return total(jnp.abs(c), axes, geometry)
 
 

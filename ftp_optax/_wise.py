@@ -29,7 +29,8 @@ def wise(
       alpha: a number in [0, 1]: 0 gives `pretrained`, 1 gives `finetuned`, exactly.
 
     Returns:
-      A tree like `finetuned`, with its dtypes. Integer leaves are those of `finetuned`.
+      A tree like `finetuned`, with its dtypes. Leaves that are not real
+      floating-point numbers are those of `finetuned`.
 
     Raises:
       ValueError: `alpha` outside [0, 1]; trees whose leaves or shapes differ.

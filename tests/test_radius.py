@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import trajectory
-from ftp_optax import FTPState, LeafAxes, ftp, with_ftp
+from ftp_optax import FTPState, LeafAxes, ftp, mars_pgm, with_ftp
 
 # A radius optimizer that shows the hyper-gradient: gamma moves by minus `h`.
 PLAIN = optax.sgd(1.0)
@@ -250,3 +250,16 @@ def test_the_frobenius_norm_is_that_of_the_whole_leaf():
         np.testing.assert_allclose(jnp.linalg.norm(moved), 0.05, rtol=1e-5)
         expected = 0.05 * step / jnp.linalg.norm(step)
         np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-6)
+
+
+def test_the_frobenius_norm_has_a_derivative_at_the_anchor():
+    params = {"kernel": jnp.ones((3, 4))}
+    tx = mars_pgm(1.0, norm="frobenius")
+    state = tx.init(params)
+    still = jax.tree.map(jnp.zeros_like, params)
+
+    def moved(step):
+        return tx.update(step, state, params)[0]["kernel"].sum()
+
+    # Within the radius the projection is the identity.
+    np.testing.assert_allclose(jax.grad(moved)(still)["kernel"], 1.0, rtol=1e-6)
