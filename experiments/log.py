@@ -70,8 +70,13 @@ class Log:
                 self.trace[quantity].setdefault(path, []).append(_short(value))
                 self._writer.add_scalar(f"{quantity}/{path}", value, step)
 
-    def epoch(self, epoch: int, step: int, id_val: float) -> tuple[float, bool]:
-        """Closes an epoch: its mean loss, and whether it is the best so far."""
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss of the last epoch is no number any more."""
+        return not np.isfinite(self.history["loss"][-1:]).all()
+
+    def epoch(self, epoch: int, step: int, id_val: float) -> bool:
+        """Closes an epoch; returns whether it is the best so far."""
         loss = float(np.mean(np.array(jax.device_get(self._losses), np.float64)))
         self._losses = []
         entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
@@ -81,7 +86,7 @@ class Log:
         better = self.best is None or id_val > self.best["id_val"]
         if better:
             self.best = {"epoch": epoch, "step": step, "id_val": id_val}
-        return loss, better
+        return better
 
     def close(self) -> None:
         self._writer.close()

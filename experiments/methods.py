@@ -5,6 +5,7 @@ have no pre-trained value to be held near), and returns a `Rule`: how the parame
 the method's state change when a gradient arrives.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ class Strength(NamedTuple):
 
     name: str
     default: float
+    highest: float = math.inf  # and the lowest is 0
 
 
 class Method(NamedTuple):
@@ -115,7 +117,7 @@ def trained_on_held_out(
     return Rule(init, step)
 
 
-KAPPA = Strength("kappa", 1.0)
+KAPPA = Strength("kappa", 1.0, highest=1.0)
 
 METHODS = {
     "fine-tune": Method("Fine-tuning", plain),
@@ -141,7 +143,9 @@ METHODS = {
         lambda opt, s, new: transformation(optax.chain(opt, mars_pgm(s, exclude=new))),
         Strength("radius", 1.0),
     ),
-    "wise-ft": Method("WiSE-FT", plain, Strength("alpha", 0.5), mixes=True),
+    "wise-ft": Method(
+        "WiSE-FT", plain, Strength("alpha", 0.5, highest=1.0), mixes=True
+    ),
     "tpgm": Method(
         "TPGM",
         trained_on_held_out,

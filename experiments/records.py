@@ -3,7 +3,7 @@
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ CONFIG = "config.json"
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 SELECTED = "selected"  # the parameters that ID validation chose
+TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
 class RecordError(ValueError):
@@ -33,14 +34,23 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 # What a run may be continued with after it has changed: it decides where things are
 # found and how fast they come, not what the numbers are.
-FREE = (
-    "cache",
-    "data_dir",
-    "save_every",
-    "source_dir",
-    "trained_from",
-    "weights",
-    "workers",
+FREE = ("cache", "data_dir", "save_every", "source_dir", "trained_from", "weights")
+# These as well once it is finished: a data iterator goes on with as many workers.
+FREE_WHEN_FINISHED = (*FREE, "workers")
+# What a run that mixes the weights of another one may have of its own.
+_FREE_TO_MIX = (
+    *FREE_WHEN_FINISHED,
+    "corruptions",
+    "evaluation_batch_size",
+    "id",
+    "limit",
+    "method",
+    "name",
+    "observe_every",
+    "own_classes",
+    "severities",
+    "strength",
+    "wise_alphas",
 )
 
 
@@ -58,49 +68,60 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
       RecordError: the folder belongs to a run of another configuration, or is no run's.
     """
     config = jsonable(config)
-    file = out / CONFIG
+    file, metrics = out / CONFIG, out / METRICS
     if file.exists():
-        found = read(file)
-        if differences := _differences(found, config):
+        free = FREE_WHEN_FINISHED if metrics.exists() else FREE
+        if differences := _differences(read(file), config, free):
             raise RecordError(
                 f"{out} is a run of another configuration ({differences}). Use another"
                 " --out, or remove the folder."
             )
     elif out.exists() and any(out.iterdir()):
         raise RecordError(f"{out} is no run's folder: it has no {CONFIG}. Use another.")
+    if metrics.exists():
+        return read(metrics)
     out.mkdir(parents=True, exist_ok=True)
     write(file, config)
-    metrics = out / METRICS
-    return read(metrics) if metrics.exists() else None
+    return None
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(
+    config: Mapping[str, Any], free: Sequence[str], prefix: str = ""
+) -> dict[str, Any]:
     found = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif key not in FREE:
+            found |= _flat(value, free, f"{prefix}{key}.")
+        elif key not in free:
             found[f"{prefix}{key}"] = value
     return found
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]
+) -> str:
     """What differs; an option younger than the old run had its default there."""
-    a, b = _flat(jsonable(get_config().to_dict())) | _flat(old), _flat(new)
+    default = jsonable(get_config().to_dict())
+    a, b = _flat(default, free) | _flat(old, free), _flat(new, free)
     keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
     return ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} now" for k in keys)
 
 
-def check_same_start(run: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Raises a `RecordError` unless a finished run began where this one does."""
+def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a finished run, whose training this configuration describes.
+
+    Raises:
+      RecordError: it was not plain fine-tuning, or not with these settings.
+    """
     record = read(run / METRICS)
-    old, new = record["config"], jsonable(config)
-    for option in ("model.name", "start", "data.train", "data.image_size"):
-        a, b = _flat(old).get(option), _flat(new).get(option)
-        if a != b:
-            raise RecordError(
-                f"trained_from: {run} has {option} {a}, but this run has {b}."
-            )
+    if record["method"] != TRAINS_FOR_OTHERS:
+        raise RecordError(
+            f"trained_from: {run} is a run of {record['method']}; expected one of"
+            f" {TRAINS_FOR_OTHERS}."
+        )
+    if differences := _differences(record["config"], jsonable(config), _FREE_TO_MIX):
+        raise RecordError(f"trained_from: {run} is another training ({differences}).")
+    return record
 
 
 def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:

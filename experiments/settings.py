@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.configs.base import Config
+from experiments.datasets import imagenet_c
 from experiments.methods import METHODS
 from experiments.models import MODELS
 from experiments.start import STARTS
@@ -40,11 +41,24 @@ def check(config: Config) -> None:
         raise SettingError(
             f"strength: {config.method} has none; expected None, got {config.strength}."
         )
+    if strength is not None and config.strength is not None:
+        within("strength", config.strength, 0.0, strength.highest)
+    if config.trained_from and not METHODS[config.method].mixes:
+        raise SettingError(
+            f"trained_from: {config.method} trains by itself; expected None, got"
+            f" {config.trained_from!r}."
+        )
     positive = ("batch_size", "evaluation_batch_size", "accumulate")
+    not_negative = ("epochs", "steps", "learning_rate", "clip_norm")
     for name in (*positive, "observe_every", "save_every"):
         at_least(name, config[name], 1)
-    for name in ("epochs", "steps", "learning_rate", "weight_decay", "warmup_epochs"):
+    for name in (*not_negative, "weight_decay", "warmup_epochs"):
         at_least(name, config[name], 0)
+    for name in ("final_scale", "label_smoothing", "momentum"):
+        within(name, config[name], 0.0, 1.0)
+    for alpha in config.wise_alphas:
+        within("wise_alphas", alpha, 0.0, 1.0)
+    check_images(config.data)
     if config.epochs == 0 and config.steps == 0:
         raise SettingError("epochs: expected a number above 0, or steps above 0.")
     if config.batch_size % config.accumulate:
@@ -54,15 +68,44 @@ def check(config: Config) -> None:
         )
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
+def check_images(data: Config) -> None:
+    """Raises a `SettingError` for what would fail only when the images are shown."""
+    at_least("data.limit", data.limit, 0)
+    for side in data.image_size:
+        at_least("data.image_size", side, 1)
+    low, high = data.scale
+    if not 0.0 < low <= high <= 1.0:
+        raise SettingError(
+            "data.scale: expected shares of the area, the smaller one first, above 0"
+            f" and up to 1; got {tuple(data.scale)}."
+        )
+    for corruption in data.corruptions:
+        one_of("data.corruptions", corruption, imagenet_c.CORRUPTIONS)
+    for severity in data.severities:
+        one_of("data.severities", severity, imagenet_c.SEVERITIES)
+    if not data.corruptions:
+        return
+    if min(data.image_size) < imagenet_c.MIN_SIDE:
+        raise SettingError(
+            f"data.image_size: corruptions need {imagenet_c.MIN_SIDE} pixels a side,"
+            f" got {tuple(data.image_size)}."
+        )
+    try:
+        imagenet_c.require()
+    except ImportError as error:
+        raise SettingError(f"data.corruptions: {error}") from error
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     """Raises a `SettingError`, with the nearest choice, unless it is one of them."""
     choices = list(choices)
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    words = list(map(str, choices))
+    near = difflib.get_close_matches(str(value), words, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise SettingError(
-        f"{name}: expected one of {', '.join(choices)}; got {value!r}.{hint}"
+        f"{name}: expected one of {', '.join(words)}; got {value!r}.{hint}"
     )
 
 
@@ -76,3 +119,11 @@ def at_least(name: str, value: float, lowest: float) -> None:
     """Raises a `SettingError` if the number is lower."""
     if not value >= lowest:
         raise SettingError(f"{name}: expected a number from {lowest} on, got {value}.")
+
+
+def within(name: str, value: float, lowest: float, highest: float) -> None:
+    """Raises a `SettingError` unless the number lies in the range."""
+    if not lowest <= value <= highest:
+        raise SettingError(
+            f"{name}: expected a number in [{lowest:g}, {highest:g}], got {value}."
+        )

@@ -144,11 +144,18 @@ def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
 
 
 def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:
+    steps = config.steps or config.epochs * per_epoch
+    warmup_steps = math.ceil(config.warmup_epochs * per_epoch)
+    if warmup_steps >= steps:
+        raise SettingError(
+            f"warmup_epochs: expected fewer than the training has, which takes {steps}"
+            f" steps; got {config.warmup_epochs}, {warmup_steps} steps."
+        )
     return Recipe(
         method=config.method,
         optimizer=config.optimizer,
-        steps=config.steps or config.epochs * per_epoch,
-        warmup_steps=math.ceil(config.warmup_epochs * per_epoch),
+        steps=steps,
+        warmup_steps=warmup_steps,
         final_scale=config.final_scale,
         weight_decay=config.weight_decay,
         momentum=config.momentum,

@@ -25,7 +25,6 @@ from experiments.train import run
 
 JOB = "experiments.sweep"
 SWEEP = "sweep.json"
-TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
 class Setting(NamedTuple):
@@ -102,11 +101,13 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     result.strength = strength
     if result.model.weights is not None:  # each seed may have its own
         result.model.weights = result.model.weights.replace("{seed}", str(planned.seed))
-    trained = planned._replace(method=TRAINS_FOR_OTHERS, setting=Setting(rate, None))
+    trained = planned._replace(
+        method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
+    )
     folder = out / trained.stage / trained.name
     if METHODS[planned.method].mixes and (folder / records.SELECTED).exists():
         result.trained_from = str(folder)
-    if planned.method != TRAINS_FOR_OTHERS:
+    if planned.method != records.TRAINS_FOR_OTHERS:
         result.wise_alphas = ()
     return result
 

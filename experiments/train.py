@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
-from experiments import observation, probe, records
+from experiments import inputs, observation, probe, records
 from experiments.checkpoints import Checkpoints
 from experiments.configs.base import Config
 from experiments.datasets.batches import train_batches
@@ -54,7 +53,9 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
       Interrupted: a signal arrived; the run is saved.
     """
     check(config)
-    if record := records.open_run(out, plain_dict(config)):
+    record = records.open_run(out, plain_dict(config))
+    inputs.check(out, config)
+    if record:
         return record
     setup = set_up(config)
     method = METHODS[config.method]
@@ -89,7 +90,8 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     if found := checkpoints.restore(arrays, batches):
         step, arrays, saved = found
     state, best = arrays["state"], arrays["best"]
-    log, per_epoch, diverged = Log(out, step, saved), setup.steps_per_epoch, False
+    log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
+    diverged = log.diverged
 
     def save() -> None:
         content = {"state": state, "best": best}
@@ -120,11 +122,10 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 log.seconds += time.monotonic() - began
                 epoch = -(-step // per_epoch)
                 score = validate(setup, state.params, state.statistics)
-                loss, better = log.epoch(epoch, step, score)
-                if better:
+                if log.epoch(epoch, step, score):
                     best = copied((state.params, state.statistics))
                     log.seen = records.jsonable(jax.device_get(seen))
-                diverged = not np.isfinite(loss)
+                diverged = log.diverged
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
             if interruption.number or step % config.save_every == 0:
@@ -183,11 +184,12 @@ def fit_probe(setup: Setup) -> Trained:
 
 def load(setup: Setup, run: pathlib.Path) -> Trained:
     """The parameters that a finished run selected."""
-    records.check_same_start(run, plain_dict(setup.config))
+    record = records.check_same_training(run, plain_dict(setup.config))
     params, statistics = records.load_selected(
         run, (setup.start.params, setup.start.statistics)
     )
-    return chosen(setup, params, statistics)
+    diverged = record["status"] == "diverged"
+    return chosen(setup, params, statistics)._replace(diverged=diverged)
 
 
 def mix(setup: Setup, trained: Trained) -> Trained:

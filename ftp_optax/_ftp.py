@@ -93,7 +93,7 @@ def ftp(
     previous step; opt is any optax transformation, Adam by default. At the first step
     :math:`h` is 0, so the constrained leaves stay at the anchor (to 1e-8).
 
-    A gradient that is not finite moves no radius (:math:`h` is 0), for the optimizer may
+    A gradient that is not finite moves no radius (:math:`h` is 0): the optimizer may
     have handled it.
 
     The raw gradient is the extra argument `grad` of `update`. Without it the reversed

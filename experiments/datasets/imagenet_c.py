@@ -92,6 +92,11 @@ def corrupt(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarra
     return np.asarray(changed).astype(np.uint8)
 
 
+def require() -> None:
+    """Raises the `ImportError` of `corrupt` before there is an image."""
+    _library()
+
+
 @functools.cache
 def _library() -> dict[str, Callable]:
     try:

@@ -13,11 +13,15 @@ import time
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from rich.console import Console
 
-from experiments import records, train
+from experiments import models, records, train
+from experiments.datasets import imagenet_c
 from experiments.interruption import Interrupted
+from experiments.log import Log
 from experiments.methods import METHODS
+from experiments.models.parameters import names_and_leaves
 from experiments.progress import progress
 from experiments.settings import SettingError
 from mocked_runs import QUIET, small_config
@@ -180,9 +184,23 @@ def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
         assert leaf["drift"] == pytest.approx(
             whole["leaves"][path]["drift"] / 2, rel=1e-4
         )
-    mixed.start = "probed head"
-    with pytest.raises(records.RecordError, match=r"trained_from: .* has start"):
-        train.run(mixed, tmp_path / "other", QUIET)
+    for option, value in (("start", "probed head"), ("learning_rate", 0.01)):
+        other = small_config(
+            method="wise-ft", trained_from=str(tmp_path / "tuned"), **{option: value}
+        )
+        with pytest.raises(records.RecordError, match=rf"trained_from: .*\({option}: "):
+            train.run(other, tmp_path / option, QUIET)
+    mixed.trained_from = str(tmp_path / "mixed")
+    with pytest.raises(records.RecordError, match=r"run of wise-ft; expected one of f"):
+        train.run(mixed, tmp_path / "again", QUIET)
+
+
+def test_a_mixture_with_a_run_that_diverged_has_diverged_too(tmp_path):
+    train.run(small_config(method="fine-tune"), tmp_path / "tuned", QUIET)
+    record = records.read(tmp_path / "tuned/metrics.json")
+    records.write(tmp_path / "tuned/metrics.json", record | {"status": "diverged"})
+    mixed = small_config(method="wise-ft", trained_from=str(tmp_path / "tuned"))
+    assert train.run(mixed, tmp_path / "mixed", QUIET)["status"] == "diverged"
 
 
 def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
@@ -268,12 +286,80 @@ def test_eight_devices_take_the_steps_of_one(tmp_path):
         ({"batch_size": 0}, "batch_size: expected a number from 1 on, got 0"),
         ({"epochs": 0, "steps": 0}, "epochs: expected a number above 0"),
         ({"start": "loaded head"}, "model.weights: it has no default"),
+        ({"method": "ftp", "strength": 1.5}, r"strength: .* in \[0, 1\], got 1.5"),
+        ({"method": "spd", "strength": -1.0}, r"strength: .* in \[0, inf\], got -1"),
+        ({"method": "ftp", "trained_from": "runs/x"}, "trained_from: ftp trains by"),
+        ({"label_smoothing": 7.0}, r"label_smoothing: expected a number in \[0, 1\]"),
+        ({"clip_norm": -1.0}, "clip_norm: expected a number from 0 on, got -1"),
+        ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
+        ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
+        ({"data.limit": -3}, "data.limit: expected a number from 0 on"),
+        ({"data.corruptions": ("foggy",)}, "data.corruptions: .*Did you mean 'fog'"),
+        ({"data.severities": (6,)}, "data.severities: expected one of 1, 2, 3, 4, 5"),
+        ({"data.corruptions": ("fog",)}, "data.image_size: corruptions need 32 pixels"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):
     with pytest.raises(SettingError, match=message):
         train.run(small_config(**changes), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_corruptions_without_their_library_are_refused_before_training(
+    tmp_path, monkeypatch
+):
+    def fail():
+        raise ImportError("pip install imagecorruptions-imaug.")
+
+    monkeypatch.setattr(imagenet_c, "_library", fail)
+    config = small_config(**{"data.corruptions": ("fog",), "data.image_size": (32, 32)})
+    with pytest.raises(SettingError, match=r"data.corruptions: pip install"):
+        train.run(config, tmp_path / "run", QUIET)
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    with pytest.raises(SettingError, match=r"warmup_epochs: .* takes 2 steps"):
+        train.set_up(small_config(warmup_epochs=1.0))
+
+
+def test_other_weights_under_the_same_path_are_refused(tmp_path):
+    def save(seed):
+        model = models.create("small", 10, rngs=nnx.Rngs(seed))
+        arrays = names_and_leaves(model)
+        np.savez(tmp_path / "w.npz", **{k: np.array(x) for k, x in arrays.items()})
+
+    save(0)
+    config = small_config(**{"model.weights": str(tmp_path / "w.npz")})
+    first = train.run(config, tmp_path / "run", QUIET)
+    (tmp_path / "w.npz").rename(tmp_path / "moved.npz")
+    moved = small_config(**{"model.weights": str(tmp_path / "moved.npz")})
+    assert train.run(moved, tmp_path / "run", QUIET) == first
+    noted = (tmp_path / "run/config.json").read_text()
+    assert "moved" not in noted
+    save(1)
+    with pytest.raises(records.RecordError, match=r"another content of model.weights"):
+        train.run(config, tmp_path / "run", QUIET)
+    assert (tmp_path / "run/config.json").read_text() == noted
+
+
+def test_only_a_finished_run_may_have_other_workers(tmp_path, monkeypatch):
+    config = small_config(method="fine-tune")
+    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it began"))
+    with pytest.raises(pytest.fail.Exception):
+        train.run(config, tmp_path / "run", QUIET)
+    other = small_config(**{"method": "fine-tune", "data.workers": 2})
+    with pytest.raises(records.RecordError, match=r"data.workers: 0 there, 2 now"):
+        train.run(other, tmp_path / "run", QUIET)
+    records.write(tmp_path / "run/metrics.json", {"status": "finished"})
+    assert train.run(other, tmp_path / "run", QUIET) == {"status": "finished"}
+
+
+def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
+    saved = Log(tmp_path, 0, None)
+    assert not saved.diverged
+    saved.step({"loss": jax.numpy.nan})
+    saved.epoch(1, 1, 0.1)
+    assert Log(tmp_path, 1, saved.saved()).diverged
 
 
 def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):

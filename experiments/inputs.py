@@ -1,0 +1,53 @@
+"""What the paths of a configuration lead to, told by content: paths may change."""
+
+import hashlib
+import pathlib
+
+from experiments import json_files, records
+from experiments.configs.base import Config
+from experiments.datasets.image_folder import ImageFolder, config_of
+
+FILE = "inputs.json"
+_DIGITS = 16  # of a digest
+
+
+def identify(config: Config) -> dict[str, str]:
+    """The weights, and the folder of images where nothing else names the data.
+
+    What is not there is left out: a finished run does not need it any more.
+    """
+    found, weights = {}, config.model.weights
+    if weights is not None:
+        path = pathlib.Path(weights)
+        path = path / records.METRICS if path.is_dir() else path
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+            found["model.weights"] = digest.hexdigest()[:_DIGITS]
+    folder, data = config.data.source_dir, config.data
+    specs = (data.train, data.validation, *data.tests.values())
+    ours = any(spec.startswith(f"{ImageFolder.name}:") for spec in specs)
+    if ours and folder is not None and pathlib.Path(folder).is_dir():
+        # The folder's own name may change, its images may not.
+        named = config_of(pathlib.Path(folder).expanduser()).name
+        found["data.source_dir"] = named.rpartition("-")[-1]
+    return found
+
+
+def check(out: pathlib.Path, config: Config) -> None:
+    """Notes them in the folder of a run, or compares them with those noted there.
+
+    Raises:
+      RecordError: a path leads to something else than when the run began.
+    """
+    found = identify(config)
+    file = out / FILE
+    noted = records.read(file) if file.exists() else {}
+    for name in sorted(found.keys() & noted.keys()):
+        if found[name] != noted[name]:
+            raise records.RecordError(
+                f"{out} was begun with another content of {name}. Use another --out, or"
+                " remove the folder."
+            )
+    if not (out / records.METRICS).exists():
+        json_files.write(file, noted | found)
