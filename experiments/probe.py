@@ -85,6 +85,14 @@ def _centres(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return masks[:, rows][:, :, columns]
 
 
+def thinned(features: Features) -> Features:
+    """At most `PIXELS` of them, drawn evenly."""
+    if len(features.labels) <= PIXELS:
+        return features
+    every = np.linspace(0, len(features.labels) - 1, PIXELS).astype(int)
+    return Features(features.inputs[every], features.labels[every])
+
+
 def fit(features: Features, num_classes: int, strength: float) -> Head:
     """Multinomial logistic regression on standardised features.
 
@@ -96,9 +104,6 @@ def fit(features: Features, num_classes: int, strength: float) -> Head:
     Returns:
       The head for features as they are, not standardised.
     """
-    if len(features.labels) > PIXELS:
-        every = np.linspace(0, len(features.labels) - 1, PIXELS).astype(int)
-        features = Features(features.inputs[every], features.labels[every])
     scaler = StandardScaler().fit(features.inputs)
     model: Any = LogisticRegression(C=strength, max_iter=2000)
     with threadpool_limits(1):  # on a busy machine more threads wait for each other

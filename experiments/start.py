@@ -117,7 +117,10 @@ def probing(origin: Origin) -> Probing:
             start.graphdef, params, statistics, source, view, placement
         )
 
-    return Probing(features(origin.train), features(origin.validation))
+    train = features(origin.train)
+    if opened(origin.train, origin.folders).task == "segmentation":
+        train = probe.thinned(train)
+    return Probing(train, features(origin.validation))
 
 
 def with_head(start: Start, head: probe.Head) -> Start:

@@ -26,6 +26,11 @@ class Backbone(nnx.Module):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
+    def leaves_out(self, path: str) -> bool:
+        """Whether a parameter is of a part of the published network that this lacks."""
+        del path
+        return False
+
     def standardise(self, images: jax.Array) -> jax.Array:
         """Maps pixels of 0 to 255, of any dtype, to the network's range and dtype."""
         shape = (1,) * (images.ndim - 1) + (3,)

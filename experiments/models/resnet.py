@@ -16,6 +16,7 @@ from experiments.models.primitives import (
 )
 
 EPSILON = 1e-5
+PUBLISHED_STAGES = 4
 
 
 class BasicBlock(nnx.Module):
@@ -112,6 +113,11 @@ class ResNet(Backbone):
                 features_in = features
             setattr(self, f"layer{index + 1}", nnx.List(stage))
         self.width = features_in
+
+    def leaves_out(self, path: str) -> bool:
+        """A trunk has fewer stages than the four that are published."""
+        later = range(self.num_stages + 1, PUBLISHED_STAGES + 1)
+        return any(path.startswith(f"backbone/layer{stage}/") for stage in later)
 
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to features at strides 4, 8, 16, ..."""

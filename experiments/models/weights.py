@@ -4,7 +4,7 @@ import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,14 @@ def load_weights(
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
     # Published weights have batch norm; a network without takes it up in its kernels.
     fold = model.backbone.family == "resnet-nf" and _has_statistics(arrays, table)
-    placed, problems = _place(
-        arrays, table, folding.with_norms(shapes) if fold else shapes
-    )
+    shapes = folding.with_norms(shapes) if fold else shapes
+    placed, problems = _place(arrays, table, shapes, model.backbone.leaves_out)
     if problems:
         raise WeightsError(
             f"{path}, {table.source}, does not fit the {type(model.backbone).__name__}"
             + "".join(f"\n  {problem}" for problem in problems)
-            + "\nChoose the model that the weights were made for, or pass a table."
+            + "\nChoose the model that the weights were made for, or load_weights with"
+            " a table of your own."
         )
     if fold:
         placed = folding.fold(placed, resnet.EPSILON)
@@ -89,16 +89,20 @@ def _choose(model: Any, arrays: Arrays, path: pathlib.Path) -> Table:
     raise WeightsError(
         f"{path}: expected {' or '.join(table.source for table in expected)}."
         f" {found}: {_listed(list(arrays))}. Choose the model that the weights were"
-        " made for, or pass a table."
+        " made for, or load_weights with a table of your own."
     )
 
 
 def _place(
-    arrays: Arrays, table: Table, shapes: Mapping[str, tuple[int, ...]]
+    arrays: Arrays,
+    table: Table,
+    shapes: Mapping[str, tuple[int, ...]],
+    leaves_out: Callable[[str], bool],
 ) -> tuple[Arrays, list[str]]:
     """Arrays by path in the model, and what is wrong with them.
 
-    A head is taken if it fits and left out if not: a new one replaces it then.
+    A head is taken if it fits and left out if not: a new one replaces it then. So is
+    what `leaves_out` says the network goes without.
     """
     placed: Arrays = {}
     unused: list[str] = []
@@ -106,7 +110,8 @@ def _place(
     for name, array in arrays.items():
         rule, paths = _destination(table, name)
         if rule is None or not shapes.keys() >= set(paths):
-            unused += [] if paths and _in_head(paths[0]) else [name]
+            spare = paths and (_in_head(paths[0]) or all(map(leaves_out, paths)))
+            unused += [] if spare else [name]
             continue
         targets = [shapes[path] for path in paths]
         pieces = rule.transform(array, targets) if paths else ()

@@ -26,14 +26,14 @@ def arrays_of(model):
     return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 
-def trunk_arrays():
-    """The trunk under torchvision's names, as (h, w, in, out), of another seed."""
+def torchvision_arrays(name=TRUNK):
+    """A ResNet under torchvision's names, as (h, w, in, out), of another seed."""
     return {
         name.removeprefix("backbone/")
         .replace("downsample", "downsample.0")
         .replace("kernel", "weight")
         .replace("/", "."): array
-        for name, array in arrays_of(create(seed=1)).items()
+        for name, array in arrays_of(create(name, seed=1)).items()
         if name.startswith("backbone/")
     }
 
@@ -59,7 +59,7 @@ def assert_backbone(model, arrays):
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt", ".pth", ".bin"])
 def test_every_format_gives_back_what_was_saved(tmp_path, suffix):
     expected = arrays_of(create(seed=1))
-    path = save(tmp_path / f"weights{suffix}", trunk_arrays())
+    path = save(tmp_path / f"weights{suffix}", torchvision_arrays())
     model = create()
     load_weights(model, path)
     assert_backbone(model, expected)
@@ -78,7 +78,7 @@ def test_a_model_under_its_own_names_is_restored_with_statistics(tmp_path, name)
 
 
 def test_a_head_is_loaded_where_it_fits_and_left_alone_where_not(tmp_path):
-    arrays = trunk_arrays()
+    arrays = torchvision_arrays()
     arrays["fc.weight"] = np.ones((4, 256), np.float32)
     arrays["fc.bias"] = np.ones(4, np.float32)
     path = save(tmp_path / "with_head.npz", arrays)
@@ -94,7 +94,7 @@ def test_half_precision_is_read_as_float32(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors")
     arrays = {
         name: torch.from_numpy(array.copy()).to(torch.bfloat16)
-        for name, array in trunk_arrays().items()
+        for name, array in torchvision_arrays().items()
     }
     torch.save(arrays, tmp_path / "half.pt")
     safetensors.save_file(arrays, tmp_path / "half.safetensors")
@@ -106,7 +106,9 @@ def test_half_precision_is_read_as_float32(tmp_path):
 
 
 def test_a_table_of_ones_own_may_be_given(tmp_path):
-    own = {f"my.{n}": a for n, a in trunk_arrays().items()} | {"step": np.zeros(())}
+    own = {f"my.{n}": a for n, a in torchvision_arrays().items()} | {
+        "step": np.zeros(())
+    }
     path = save(tmp_path / "own.npz", own)
     table = [
         Rule("step", ()),
@@ -123,7 +125,7 @@ def test_a_table_of_ones_own_may_be_given(tmp_path):
 
 
 def test_missing_unused_and_misshapen_arrays_are_named(tmp_path):
-    arrays = trunk_arrays()
+    arrays = torchvision_arrays()
     del arrays["layer2.0.conv1.bias"]
     arrays["layer9.0.conv1.bias"] = np.zeros(3, np.float32)
     arrays["conv1.bias"] = np.zeros(7, np.float32)
@@ -138,8 +140,15 @@ def test_missing_unused_and_misshapen_arrays_are_named(tmp_path):
     assert_backbone(model, before)
 
 
+def test_a_trunk_takes_the_weights_of_the_whole_network(tmp_path):
+    path = save(tmp_path / "whole.npz", torchvision_arrays("resnet18-nf"))
+    model = create()
+    load_weights(model, path)
+    assert_backbone(model, arrays_of(create("resnet18-nf", seed=1)))
+
+
 def test_weights_of_another_architecture_are_recognised(tmp_path):
-    path = save(tmp_path / "resnet.npz", trunk_arrays())
+    path = save(tmp_path / "resnet.npz", torchvision_arrays())
     with pytest.raises(WeightsError, match=r"expected a MobileNetV1 .* like a ResNet"):
         load_weights(create("mobilenet-v1"), path)
     with pytest.raises(WeightsError, match=r"does not fit the ResNet\n  missing .*bn1"):
