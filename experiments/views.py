@@ -10,7 +10,8 @@ class View(NamedTuple):
       batch_size: images, over all devices.
       image_size: pixels, (height, width), of the central crop.
       resize: pixels of the shorter side before the crop; `None`: to fit.
-      limit: images a data set, a fixed stratified choice; 0: all.
+      limit: images a data set, a fixed random choice, stratified by class where there
+        are labels; 0: all.
     """
 
     batch_size: int

@@ -36,12 +36,14 @@ def get_config() -> Config:
     config.data.flip = True
     config.data.workers = 0  # processes that load and augment; 0: this one
     config.data.cache = True  # keep decoded images in memory
-    config.data.limit = 0  # images a test set, a fixed stratified choice; 0: all
+    # Images a test set, a fixed random choice, stratified by class if there are; 0: all.
+    config.data.limit = 0
 
     config.model = ConfigDict()
     config.model.name = "resnet18-trunk"  # a key of experiments.models.MODELS
     config.model.weights = config_dict.placeholder(str)  # .npz, .safetensors, .pt, .pth
-    config.model.options = ConfigDict()  # of the backbone, such as image_size of a ViT
+    # Of the backbone: --config.model.options="{'image_size': 96}" of a ViT.
+    config.model.options = ConfigDict()
     config.model.dtype = "float32"  # of the computation; parameters are float32
     # "new head" (zero; holds no anchor), "probed head" (logistic regression on the
     # pre-trained features; anchored) or "loaded head" (of the weights file; anchored).

@@ -4,11 +4,11 @@ python -m experiments.train --config=experiments/configs/camvid.py \
   --config.method=fine-tune --config.data.source_dir=CAMVID \
   --config.model.weights=RESNET18.npz --out=runs/camvid
 
-Numbers to reach, mean IoU of the validation split / of the first 60 clean test images,
-one seed: the probed head 0.43 / 0.37, fine-tuning from it 0.50 / 0.42, FTP at 3e-4 0.48
-/ 0.40; fine-tuning from a new head at 3e-4 needs 12 epochs for 0.42 / 0.38. Four epochs
-take less than two minutes on one core. The paper's data is PASCAL-Context; its settings
-are not published, and these are ours.
+Numbers to reach, mean IoU of the validation split / of 60 clean test images, one seed:
+the probed head 0.43 / 0.37, fine-tuning from it 0.50 / 0.42, FTP at 3e-4 0.48 / 0.40;
+fine-tuning from a new head at 3e-4 needs 12 epochs for 0.42 / 0.38. Four epochs take
+less than two minutes on one core. The paper's data is PASCAL-Context; its settings are
+not published, and these are ours.
 """
 
 from experiments.configs import base

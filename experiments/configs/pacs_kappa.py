@@ -21,10 +21,10 @@ def get_config(part: str = "resnet18-trunk,probed") -> Config:
       part: "<model>,<start>" for FTP; "<model>,<start>,variants" for its variants,
         remedies for radii that stay small.
     """
-    model, start, *variants = part.split(",")
-    config = pacs_study.get_config(f"{model},{start}")
+    base = part.removesuffix(",variants")
+    config = pacs_study.get_config(base)
     settings = {"fine-tune": SETTINGS["fine-tune"], "ftp": pairs(RATES, KAPPAS)}
-    if variants:
+    if part != base:
         settings = {str(name): AT for name in VARIANTS}
     config.methods = tuple(settings)
     config.settings = ConfigDict(settings)

@@ -29,7 +29,18 @@ SETTINGS = {
     "mars-sp": pairs((1e-4, 3e-4, 1e-3), (1e-3, 1e-2)),
     "partial": pairs(RATES, (None,)),
 }
-ON_MOBILENET = ("fine-tune", "ftp", "linear-probe", "wise-ft", "l2-sp", "spd", "tpgm")
+METHODS_ON = {
+    "resnet18-trunk": tuple(SETTINGS),
+    "mobilenet-v1": (
+        "fine-tune",
+        "ftp",
+        "linear-probe",
+        "wise-ft",
+        "l2-sp",
+        "spd",
+        "tpgm",
+    ),
+}
 
 
 def get_config(variant: str = "resnet18-trunk,new") -> Config:
@@ -39,8 +50,13 @@ def get_config(variant: str = "resnet18-trunk,new") -> Config:
       variant: "<model>,<start>"; the model "resnet18-trunk" or "mobilenet-v1", the
         start "new" (a zero head) or "probed" (logistic regression).
     """
-    model, start = variant.split(",")
-    methods = list(SETTINGS) if model == "resnet18-trunk" else list(ON_MOBILENET)
+    model, _, start = variant.partition(",")
+    if model not in METHODS_ON or start not in ("new", "probed"):
+        raise ValueError(
+            f"pacs_study.py: expected '<model>,<start>' of the models"
+            f" {', '.join(METHODS_ON)} and the starts new, probed; got {variant!r}."
+        )
+    methods = list(METHODS_ON[model])
     if start == "probed":  # then LP-FT is fine-tuning
         methods = [method for method in methods if method != "lp-ft"]
     config: Config = ConfigDict()

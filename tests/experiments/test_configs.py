@@ -65,6 +65,20 @@ def test_every_configuration_can_be_run_with_every_method(name, part):
         checked(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("pacs_study", "mobilenet-v1"),
+        ("pacs_study", "resnet18-trunk,old"),
+        ("pacs_kappa", "resnet18-trunk,new,foo"),
+        ("camvid_study", "old"),
+    ],
+)
+def test_a_part_that_a_study_lacks_is_refused(name, part):
+    with pytest.raises(ValueError, match=r"_study.py: expected .*new.* got '"):
+        load(name, part)
+
+
 @pytest.mark.parametrize(("name", "part"), SWEEPS)
 def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
     config = load(name, part)
