@@ -38,3 +38,14 @@ def read(path: pathlib.Path, refusal: type[ValueError]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise refusal(f"{path}: expected a JSON object, got {type(content)}.")
     return content
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one level: `{"data.flip": True}`."""
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

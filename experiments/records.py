@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from experiments import json_files
 from experiments.configs.base import get_config
-from experiments.json_files import jsonable, write
+from experiments.json_files import flat, jsonable, write
 
 JOB = "experiments.train"
 CONFIG = "config.json"
@@ -85,25 +85,13 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     return None
 
 
-def _flat(
-    config: Mapping[str, Any], free: Sequence[str], prefix: str = ""
-) -> dict[str, Any]:
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, free, f"{prefix}{key}.")
-        elif key not in free:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
 def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]
 ) -> str:
     """What differs; an option younger than the old run had its default there."""
-    default = jsonable(get_config().to_dict())
-    a, b = _flat(default, free) | _flat(old, free), _flat(new, free)
-    keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
+    a, b = flat(jsonable(get_config().to_dict())) | flat(old), flat(new)
+    bound = (k for k in {*a, *b} if k.rpartition(".")[2] not in free)
+    keys = sorted(k for k in bound if a.get(k) != b.get(k))
     return ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} now" for k in keys)
 
 

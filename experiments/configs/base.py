@@ -36,7 +36,7 @@ def get_config() -> Config:
     config.data.flip = True
     config.data.workers = 0  # processes that load and augment; 0: this one
     config.data.cache = True  # keep decoded images in memory
-    # Images a test set, a fixed random choice, stratified by class if there are; 0: all.
+    # Images a test set, chosen once at random, of each class its share; 0: all.
     config.data.limit = 0
 
     config.model = ConfigDict()

@@ -142,11 +142,14 @@ def _radii(group: Group) -> list[str]:
         if not found:
             continue
         values = np.array(list(found.values()))
-        stuck = int((values < STUCK).sum())
+        counts = layers.collapsed(method.chosen, STUCK)
+        few, many = min(counts), max(counts)
+        stuck = f"{few} to {many}" if few < many else many or "none"
+        by_seed = ", by seed" if few < many else ""
         lines.append(
             f"{method.label}'s radii, at the selected step: median"
             f" {np.median(values):.2g}, largest {values.max():.2g};"
-            f" {stuck or 'none'} of {len(values)} below {rate(STUCK)}, where a layer"
+            f" {stuck} of {len(values)} below {rate(STUCK)}{by_seed}, where a layer"
             " stays as it began."
         )
     return lines

@@ -5,9 +5,10 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments import json_files
+from experiments.report.comparison import Comparison, Options, comparison, options
 
 JOB = "experiments.train"
 SWEEP_JOB = "experiments.sweep"
@@ -63,16 +64,6 @@ class Setting:
         return rate, strength
 
 
-class Comparison(NamedTuple):
-    """Only runs that share all of this can be compared."""
-
-    data: str
-    model: str
-    start: str
-    stage: str
-    image_size: str
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One fine-tuning run that has ended, and the record it left.
@@ -118,22 +109,29 @@ class Run:
 
     @property
     def comparison(self) -> Comparison:
-        """What it has to share with the runs that it is compared with."""
-        record = self.record
-        # The start that was asked for: LP-FT probes the head first in any case, and
-        # still competes with the methods that begin with a new one.
-        start = (record.get("config") or {}).get("start", record["start"])
-        size = record["image_size"]
-        sides = list(dict.fromkeys(size)) if isinstance(size, list) else [size]
-        said = {record["model"], start, *start.split()}
-        words = [word for word in record["name"].split() if word not in said]
-        return Comparison(
-            data=" ".join(words) or record["name"],
-            model=record["model"],
-            start=start,
-            stage=self.stage,
-            image_size="x".join(map(str, sides)),
-        )
+        """What it has to share with the runs that it is compared with, in a title."""
+        return comparison(self.record, self.stage)
+
+    @property
+    def options(self) -> Options:
+        """All else that it has to share with them."""
+        return options(self.record.get("config") or {})
+
+    @property
+    def probed(self) -> bool:
+        """Whether it fitted a head to the features of the start, without any steps."""
+        return self.setting.learning_rate is None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it took steps, rather than a probe or the weights of another run."""
+        loaded = (self.record.get("config") or {}).get("trained_from")
+        return not self.probed and not loaded
+
+    @property
+    def twin(self) -> tuple[str, Setting, int]:
+        """What only one run of a comparison has."""
+        return self.method, self.setting, self.seed
 
 
 def gather(paths: Iterable[pathlib.Path]) -> tuple[list[Run], list[str]]:
@@ -240,7 +238,7 @@ def _check(file: pathlib.Path, record: Mapping[str, Any]) -> None:
 def _refuse_twins(runs: Iterable[Run]) -> None:
     seen: dict[Any, Run] = {}
     for run in runs:
-        key = (*run.comparison, run.method, run.setting, run.seed)
+        key = (run.comparison, run.options, run.twin)
         if key in seen:
             raise ReportError(
                 f"{seen[key].path} and {run.path} are the same method, setting and"

@@ -63,6 +63,13 @@ def final_radii(trial: Trial) -> dict[str, float]:
     return _means(trial, lambda leaf: leaf.get("radius"))
 
 
+def collapsed(trial: Trial, below: float) -> list[int]:
+    """How many leaves have a smaller radius in each run, at the selected step."""
+    names = final_radii(trial)
+    every = [run.record["leaves"] for run in trial.runs.values()]
+    return [sum(leaves[name]["radius"] < below for name in names) for leaves in every]
+
+
 def _means(trial: Trial, read) -> dict[str, float]:
     runs = list(trial.runs.values())
     found: dict[str, float] = {}

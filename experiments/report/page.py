@@ -91,7 +91,7 @@ def _colours(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _intro(groups: Sequence[Group]) -> str:
-    runs = [run for group in groups for run in group.runs]
+    runs = dict.fromkeys(run for group in groups for run in group.runs)
     hours = sum(run.record.get("seconds") or 0.0 for run in runs) / 3600
     models = ", ".join(dict.fromkeys(group.shared.model for group in groups))
     counts = {

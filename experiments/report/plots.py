@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from experiments.report import curves, heatmap, layers
 from experiments.report.corruptions import corruptions
+from experiments.report.file_names import distinct
 from experiments.report.gather import Run
 from experiments.report.measures import column, in_words
 from experiments.report.plane import Tips, save_plane
@@ -88,10 +89,11 @@ def _heat_maps(group: Group, folder: pathlib.Path, prefix: str) -> list[Plot]:
     runs = layers.runs_with_radii(group)
     plots = []
     limits = heatmap.common_range(runs) if runs else (0.0, 0.0)
-    for run in runs:
+    names = distinct(run.name for run in runs)
+    for run, name in zip(runs, names, strict=True):
         radii = layers.radii(run)
         assert radii is not None
-        path = folder / f"{prefix}radii_{run.name}.png"
+        path = folder / f"{prefix}radii_{name}.png"
         svg = heatmap.save_radii(radii, limits, path)
         label = group.methods[run.method].label
         title = f"{label}, {in_words(run.setting)}, seed {run.seed}"

@@ -5,7 +5,10 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from experiments.report.gather import Comparison, Run, Setting, sweep_choices
+from experiments.report.comparison import Comparison
+from experiments.report.file_names import distinct, slug
+from experiments.report.gather import Run, Setting, sweep_choices
+from experiments.report.grouping import comparable
 from experiments.report.measures import run_measures, start_measures
 from experiments.statistics import Interval, interval
 
@@ -84,6 +87,7 @@ class Group:
 
     Attributes:
       shared: what they share.
+      slug: the title as part of a file name, unlike that of any other group.
       metric: key of the headline metric.
       methods: by key.
       start: columns of the model before fine-tuning; empty where not measured.
@@ -91,6 +95,7 @@ class Group:
     """
 
     shared: Comparison
+    slug: str
     metric: str
     methods: Mapping[str, Method]
     start: Columns
@@ -98,15 +103,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        data, model, start, stage, image_size = self.shared
-        words = {"": "", "tune": ", tuning", "final": ", chosen settings"}[stage]
-        return f"{data}: {model}, {start}, {image_size} px{words}"
-
-    @property
-    def slug(self) -> str:
-        """The title as part of a file name."""
-        text = "".join(c if c.isalnum() else " " for c in self.title.lower())
-        return "-".join(text.split())
+        return self.shared.title
 
     @property
     def runs(self) -> list[Run]:
@@ -138,19 +135,19 @@ def summarise(runs: Iterable[Run]) -> list[Group]:
     Returns:
       A group for each comparison, in order; a sweep's final runs before its tuning.
     """
-    by_group: dict[Comparison, list[Run]] = {}
-    for run in runs:
-        by_group.setdefault(run.comparison, []).append(run)
-    return [_group(key, members) for key, members in sorted(by_group.items())]
+    found = comparable(runs)
+    slugs = distinct(slug(shared.title) for shared, _ in found)
+    return [_group(*pair, name) for pair, name in zip(found, slugs, strict=True)]
 
 
-def _group(shared: Comparison, runs: Sequence[Run]) -> Group:
+def _group(shared: Comparison, runs: Sequence[Run], file_name: str) -> Group:
     by_method: dict[str, list[Run]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(run)
     methods = {name: _method(name, by_method[name]) for name in in_order(by_method)}
     return Group(
         shared=shared,
+        slug=file_name,
         metric=runs[0].record["metric"],
         methods=methods,
         start=_start(methods),
@@ -198,14 +195,18 @@ def _trial(setting: Setting, runs: Sequence[Run]) -> Trial:
 def select(trials: Sequence[Trial]) -> Trial:
     """The best mean ID validation over the seeds all share; the smallest of equals.
 
-    A setting that lacks the number for one of these seeds cannot win over one that
-    has it. Where no seed is shared, each setting's own seeds count.
+    A run that diverged counts as 0, as it does in a sweep, whatever it knew before. A
+    setting that lacks the number for one of these seeds cannot win over one that has
+    it. Where no seed is shared, each setting's own seeds count.
     """
     shared = set.intersection(*(set(trial.runs) for trial in trials))
 
     def score(trial: Trial) -> float:
         found = trial.values.get("id_val", {})
-        values = [found.get(seed, -math.inf) for seed in shared or trial.runs]
+        values = [
+            0.0 if trial.runs[seed].diverged else found.get(seed, -math.inf)
+            for seed in shared or trial.runs
+        ]
         return round(statistics.fmean(values), 9)
 
     return max(sorted(trials, key=lambda trial: trial.setting.order), key=score)

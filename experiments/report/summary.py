@@ -1,9 +1,10 @@
 """The numbers of a report as JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from experiments.json_files import flat
 from experiments.report import layers
 from experiments.report.conclusion import conclusion, wise_curve
 from experiments.report.corruptions import severity_intervals
@@ -98,18 +99,8 @@ def _interval(value: Interval) -> dict[str, float | None]:
 
 def common_settings(group: Group) -> tuple[dict[str, Any], list[str]]:
     """What all runs of a group were configured with, and the names of what varies."""
-    configs = [_flat(run.record.get("config") or {}) for run in group.runs]
+    configs = [flat(run.record.get("config") or {}) for run in group.runs]
     names = list(dict.fromkeys(name for config in configs for name in config))
     first = configs[0]
     same = [n for n in names if all(c.get(n) == first.get(n) for c in configs)]
     return {n: first.get(n) for n in same}, [n for n in names if n not in same]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

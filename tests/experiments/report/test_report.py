@@ -114,6 +114,32 @@ def test_several_models_and_starts_share_a_report(tmp_path):
     assert left == {"loss.png"}
 
 
+def test_each_training_has_a_section_and_plots_of_its_own(tmp_path):
+    for optimizer in ("adamw", "sgd"):
+        for method, strength in (("fine-tune", None), ("ftp", 1.0)):
+            found = record(method, 1e-3, strength, 0)
+            found["config"] |= {"optimizer": optimizer}
+            write_run(tmp_path / optimizer, found)
+    assert run_report(tmp_path) == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    title = "pacs: resnet18-trunk, probed head, 64 px, optimizer"
+    for optimizer in ("adamw", "sgd"):
+        assert f"<h2>{title} {optimizer}</h2>" in page
+    assert "4 runs" in page
+    assert len(list((tmp_path / "report").glob("*-loss.png"))) == 2
+
+
+def test_runs_of_one_name_in_several_folders_keep_their_heat_maps(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"seed{seed}", record("ftp", 1e-3, 1.0, seed), "ftp")
+    write_run(tmp_path, record("tpgm", 1e-3, 0.1, 0), "tpgm")
+    assert run_report(tmp_path) == 0
+    maps = {path.name for path in (tmp_path / "report").glob("radii_*.png")}
+    assert maps == {"radii_ftp.png", "radii_ftp-2.png", "radii_tpgm.png"}
+    markdown = (tmp_path / "report" / "report.md").read_text()
+    assert all(f"({name})" in markdown for name in maps)
+
+
 def test_a_lone_diverged_run_without_numbers_can_be_reported(tmp_path):
     found = record("fine-tune", 1e-3, None, 0)
     found |= {"status": "diverged", "id_val": None, "start_evaluation": None}

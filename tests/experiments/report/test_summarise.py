@@ -91,6 +91,16 @@ def test_a_setting_without_its_number_does_not_win(tmp_path):
     assert "Did not stay finite: Fine-tuning in 1 of 2 runs." in conclusion(group)
 
 
+def test_a_diverged_run_counts_as_zero_whatever_it_knew_before(tmp_path):
+    # The mean of the other rate is 0.45, as in `experiments.sweep`.
+    for seed, status in enumerate(("diverged", "finished")):
+        found = scored("fine-tune", 1e-2, None, seed, 0.9) | {"status": status}
+        write_run(tmp_path, found)
+        write_run(tmp_path, scored("fine-tune", 1e-3, None, seed, 0.5))
+    chosen = only_group(tmp_path).methods["fine-tune"].chosen
+    assert chosen.setting.learning_rate == 1e-3
+
+
 def test_the_choice_of_a_sweep_counts(tmp_path):
     for lr, id_val in ((1e-3, 0.8), (1e-2, 0.9)):
         write_run(tmp_path / "tune", scored("ftp", lr, 1.0, 0, id_val))
@@ -176,6 +186,23 @@ def test_layers_come_in_forward_order_with_drift_and_radius(tmp_path):
     expected = found[1]["trace"]["radius"][path]
     np.testing.assert_allclose(traced.values[traced.layers.index(path)], expected)
     assert short(path) == "layer1/0/conv2"
+
+
+@pytest.mark.parametrize(
+    ("stuck", "words"),
+    [((0, 0), "none of 8"), ((3, 3), "3 of 8"), ((0, 3), "0 to 3 of 8")],
+)
+def test_collapsed_radii_are_counted_run_by_run(tmp_path, stuck, words):
+    # Their mean over the seeds would hide those that collapsed in one of them only.
+    for seed, count in enumerate(stuck):
+        found = record("tpgm", 1e-3, 0.1, seed)
+        held = [leaf for leaf in found["leaves"].values() if leaf["radius"] is not None]
+        for i, leaf in enumerate(held):
+            leaf["radius"] = 1e-8 if i < count else 0.5
+        write_run(tmp_path, found)
+    (line,) = [s for s in conclusion(only_group(tmp_path)) if "radii" in s]
+    assert f"; {words} below 1e-6" in line
+    assert (", by seed" in line) == (len(set(stuck)) > 1)
 
 
 def test_the_start_is_read_off_the_wise_curve_where_it_was_not_measured(tmp_path):
