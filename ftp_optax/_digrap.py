@@ -146,11 +146,14 @@ def digrap(
             _projection.refuse_unknown_shards(leaf.w, leaf.geometry)
 
         h = [
-            _radius.finite(jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry)))
+            jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry))
             for x, p in zip(leaves, p_prev, strict=True)
         ]
         omega_step, omega_state = omega_optimizer.update(
-            _radius.join(h), state.omega_state, state.omega, **extra_args
+            _leaves.finite(_radius.join(h)),
+            state.omega_state,
+            state.omega,
+            **extra_args,
         )
         omega = jnp.clip(
             jnp.asarray(optax.apply_updates(state.omega, omega_step)), 0, 1
@@ -183,4 +186,4 @@ def _outward(g: jax.Array, d: jax.Array, geometry: Any) -> jax.Array:
     square = jnp.sum(jnp.square(d), axis=others, keepdims=True)
     share = inner / jnp.where(square > 0, square, jnp.ones_like(square))
     # A gradient that is not finite passes, for what stands behind to handle.
-    return jnp.where(inner < 0, _radius.finite(share), jnp.zeros_like(share)) * d
+    return jnp.where(inner < 0, _leaves.finite(share), jnp.zeros_like(share)) * d

@@ -84,7 +84,7 @@ def merged(
 
 
 def after(value: jax.Array, first: jax.Array) -> jax.Array:
-    """`value`, computed after `first`, which broadcasts against it and is finite.
+    """`value`, computed after `first`, which broadcasts against it.
 
     XLA is free to write the new displacement over the donated old one before it has
     read the old one for the hyper-gradient, and then copies every leaf to make up for
@@ -92,7 +92,12 @@ def after(value: jax.Array, first: jax.Array) -> jax.Array:
     `optimization_barrier` too early for that). It belongs on an operand of the last sum
     that makes the displacement: around the sum, XLA takes it for cheap and repeats it.
     """
-    return value + 0.0 * first.astype(value.dtype)
+    return value + 0.0 * finite(first).astype(value.dtype)
+
+
+def finite(x: jax.Array) -> jax.Array:
+    """0 in the place of what is not finite."""
+    return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
 def cast_like(values: list[jax.Array], tree: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ftp_optax import _devices, _projection
+from ftp_optax import _devices, _leaves, _projection
 from ftp_optax._axes import Geometry
 from ftp_optax._leaves import Leaf
 
@@ -33,7 +33,6 @@ def radius_gradient(
     """The hyper-gradient of one leaf, in the shape of its radii.
 
     It is 0 at the first step, where `c_prev` is: no radius moves before it was used.
-    And it is 0 where the gradient is not finite, which the optimizer may have handled.
     """
     g, geometry = leaf.g, leaf.geometry
     over = _projection.measured_over(geometry, norm)
@@ -44,16 +43,16 @@ def radius_gradient(
         h_rows = jnp.where(bound, h_rows, jnp.zeros_like(h_rows))
     h = jnp.sum(h_rows, axis=_projection.beside_layers(geometry))
     summed = () if norm == "frobenius" else geometry.rows
-    return finite(_devices.psum(h, geometry.mesh_axes(summed)))
-
-
-def finite(h: jax.Array) -> jax.Array:
-    """0 in the place of what is not finite, lest it stay in all that `h` drives."""
-    return jnp.where(jnp.isfinite(h), h, jnp.zeros_like(h))
+    return _devices.psum(h, geometry.mesh_axes(summed))
 
 
 def anneal(h: jax.Array, kappa: jax.typing.ArrayLike) -> jax.Array:
-    """Scales by `kappa` the hyper-gradients that would shrink their radius."""
+    """Scales by `kappa` the hyper-gradients that would shrink their radius.
+
+    Those that are not finite count as 0: the optimizer may have handled the gradient
+    that they come from, and the radii would never recover.
+    """
+    h = _leaves.finite(h)
     return jnp.where(h > 0, jnp.asarray(kappa, dtype=h.dtype) * h, h)
 
 
