@@ -1,5 +1,6 @@
 """What the paths of a configuration lead to, told by content: paths may change."""
 
+import functools
 import hashlib
 import pathlib
 
@@ -21,17 +22,29 @@ def identify(config: Config) -> dict[str, str]:
         path = pathlib.Path(weights)
         path = path / records.METRICS if path.is_dir() else path
         if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-            found["model.weights"] = digest.hexdigest()[:_DIGITS]
-    folder, data = config.data.source_dir, config.data
+            found["model.weights"] = _digest(path, path.stat().st_mtime_ns)
+    data = config.data
     specs = (data.train, data.validation, *data.tests.values())
     ours = any(spec.startswith(f"{ImageFolder.name}:") for spec in specs)
-    if ours and folder is not None and pathlib.Path(folder).is_dir():
-        # The folder's own name may change, its images may not.
-        named = config_of(pathlib.Path(folder).expanduser()).name
-        found["data.source_dir"] = named.rpartition("-")[-1]
+    if ours and data.source_dir is not None:
+        folder = pathlib.Path(data.source_dir).expanduser()
+        if folder.is_dir():
+            found["data.source_dir"] = _fingerprint(folder)
     return found
+
+
+@functools.cache  # a sweep asks for every run
+def _digest(path: pathlib.Path, modified: int) -> str:
+    """Of the bytes of a file; `modified` tells its versions apart."""
+    del modified
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+
+
+@functools.cache  # as a data set that was opened stays open
+def _fingerprint(folder: pathlib.Path) -> str:
+    """Of the images alone: the folder's own name may change."""
+    return config_of(folder).name.rpartition("-")[-1]
 
 
 def check(out: pathlib.Path, config: Config) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
+import functools
 import os
 import pathlib
 import platform
@@ -85,13 +86,26 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     return None
 
 
+def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
+    """A recorded configuration as one level, without the options that are `free`.
+
+    An option that is younger than the run had its default there.
+    """
+    every = _defaults() | flat(config)
+    return {k: v for k, v in every.items() if k.rpartition(".")[2] not in free}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flat(jsonable(get_config().to_dict()))
+
+
 def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]
 ) -> str:
-    """What differs; an option younger than the old run had its default there."""
-    a, b = flat(jsonable(get_config().to_dict())) | flat(old), flat(new)
-    bound = (k for k in {*a, *b} if k.rpartition(".")[2] not in free)
-    keys = sorted(k for k in bound if a.get(k) != b.get(k))
+    """What differs between two configurations."""
+    a, b = options(old, free), options(new, free)
+    keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
     return ", ".join(f"{k}: {a.get(k)} there, {b.get(k)} now" for k in keys)
 
 

@@ -49,10 +49,10 @@ def check(config: Config) -> None:
             f" {config.trained_from!r}."
         )
     positive = ("batch_size", "evaluation_batch_size", "accumulate")
-    not_negative = ("epochs", "steps", "learning_rate", "clip_norm")
     for name in (*positive, "observe_every", "save_every"):
         at_least(name, config[name], 1)
-    for name in (*not_negative, "weight_decay", "warmup_epochs"):
+    not_negative = ("epochs", "steps", "learning_rate", "weight_decay", "clip_norm")
+    for name in (*not_negative, "warmup_epochs"):
         at_least(name, config[name], 0)
     for name in ("final_scale", "label_smoothing", "momentum"):
         within(name, config[name], 0.0, 1.0)

@@ -91,7 +91,6 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         step, arrays, saved = found
     state, best = arrays["state"], arrays["best"]
     log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
-    diverged = log.diverged
 
     def save() -> None:
         content = {"state": state, "best": best}
@@ -103,7 +102,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         jax.transfer_guard("disallow"),
     ):
         began = time.monotonic()
-        while step < recipe.steps and not diverged:
+        while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
             state, scalars = train_step(
                 recipe, setup.start.graphdef, knobs, state, batch, held_out
@@ -125,7 +124,6 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 if log.epoch(epoch, step, score):
                     best = copied((state.params, state.statistics))
                     log.seen = records.jsonable(jax.device_get(seen))
-                diverged = log.diverged
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
             if interruption.number or step % config.save_every == 0:
@@ -139,7 +137,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     checkpoints.close()
     log.close()
     params, statistics = best
-    return Trained(params, statistics, log.seen, log, diverged)
+    return Trained(params, statistics, log.seen, log, log.diverged)
 
 
 def iterators(setup: Setup) -> dict[str, Any]:

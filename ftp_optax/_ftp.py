@@ -170,7 +170,14 @@ def ftp(
     _checks.choice("gradient", gradient, (None, "updates"))
     _displacement.check_dtype(displacement_dtype)
     scope = _anchor.Scope(
-        axes, exclude, mask, anchor, anchor_dtype, anchor_memory, specs, True
+        axes,
+        exclude,
+        mask,
+        anchor,
+        anchor_dtype,
+        anchor_memory,
+        specs,
+        may_be_implicit=True,
     )
     scope.check()
     _refuse_combinations(scope, displacement_dtype, hypergradient)

@@ -66,8 +66,7 @@ def radii_of(
 ) -> tuple[list[_axes.Geometry], list[jax.Array]]:
     # FTP's displacement is there even where its anchor was dropped, or is implicit.
     kept = state.displacement if isinstance(state, FTPState) else state.anchor
-    if isinstance(state, TPGMState):
-        _checks.refuse_dropped(jax.tree.leaves(kept))
+    _checks.refuse_dropped(jax.tree.leaves(kept))
     belonging(kept, params)
     names, leaves, _ = _paths.flatten_with_names(kept)
     geometries = [g for g in _axes.resolve(axes, names, leaves) if g is not None]

@@ -1,16 +1,13 @@
 """What runs have to share to be compared, and what sets others apart, in words."""
 
-import functools
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from experiments.configs.base import get_config
-from experiments.json_files import flat, jsonable
-from experiments.records import FREE
+from experiments import records
 
 # Runs may differ in these and still be compared: what methods are tuned by, what is
-# looked at on the way, and how fast it goes. `FREE` is more of the last.
+# looked at on the way, and how fast it goes. `records` knows more of the last.
 _OWN = (
     "method",
     "learning_rate",
@@ -19,7 +16,6 @@ _OWN = (
     "observe_every",
     "wise_alphas",
     "evaluation_batch_size",
-    "data.workers",
 )
 _TITLED = ("name", "model.name", "start", "data.image_size")  # `Comparison` has them
 # What plays no part in a run that takes no steps.
@@ -93,14 +89,14 @@ def options(config: Mapping[str, Any]) -> Options:
 
     The folder of images is one where nothing but its name says which data it holds.
     """
-    every = _defaults() | flat(config)
+    every = records.options(config, records.FREE_WHEN_FINISHED)
     found = {
         name: in_words(value)
         for name, value in every.items()
-        if name not in (*_OWN, *_TITLED) and name.rpartition(".")[2] not in FREE
+        if name not in (*_OWN, *_TITLED)
     }
     if any(str(value).startswith(_BUILT_FROM) for value in every.values()):
-        found[_FOLDER] = pathlib.PurePath(every[_FOLDER] or "").name
+        found[_FOLDER] = pathlib.PurePath(config["data"].get("source_dir") or "").name
     return tuple(sorted(found.items()))
 
 
@@ -136,11 +132,6 @@ def in_words(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(in_words, value)) or "none"
     return "none" if value is None else str(value)
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    return flat(jsonable(get_config().to_dict()))
 
 
 def _label(name: str) -> str:
