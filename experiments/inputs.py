@@ -8,7 +8,6 @@ from experiments import json_files, records
 from experiments.configs.base import Config
 from experiments.datasets.image_folder import ImageFolder, config_of
 
-FILE = "inputs.json"
 _DIGITS = 16  # of a digest
 
 
@@ -54,8 +53,8 @@ def check(out: pathlib.Path, config: Config) -> None:
       RecordError: a path leads to something else than when the run began.
     """
     found = identify(config)
-    file = out / FILE
-    noted = records.read(file) if file.exists() else {}
+    file = out / records.INPUTS
+    noted = records.read(file) if file.exists() and records.begun(out) else {}
     for name in sorted(found.keys() & noted.keys()):
         if found[name] != noted[name]:
             raise records.RecordError(

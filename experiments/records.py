@@ -18,6 +18,7 @@ from experiments.json_files import flat, jsonable, write
 
 JOB = "experiments.train"
 CONFIG = "config.json"
+INPUTS = "inputs.json"
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 SELECTED = "selected"  # the parameters that ID validation chose
@@ -70,20 +71,29 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     """
     config = jsonable(config)
     file, metrics = out / CONFIG, out / METRICS
-    if file.exists():
+    if file.exists() and (begun(out) or not _is_ours(read(file))):
         free = FREE_WHEN_FINISHED if metrics.exists() else FREE
         if differences := _differences(read(file), config, free):
             raise RecordError(
                 f"{out} is a run of another configuration ({differences}). Use another"
                 " --out, or remove the folder."
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and begun(out):
         raise RecordError(f"{out} is no run's folder: it has no {CONFIG}. Use another.")
     if metrics.exists():
         return read(metrics)
     out.mkdir(parents=True, exist_ok=True)
     write(file, config)
     return None
+
+
+def begun(out: pathlib.Path) -> bool:
+    """Whether a folder holds more than what a run notes before it can be refused."""
+    return any(path.name not in (CONFIG, INPUTS) for path in out.iterdir())
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    return {"name", "method", "data", "model"} <= config.keys()
 
 
 def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:

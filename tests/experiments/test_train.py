@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import models, records, train
@@ -22,8 +23,10 @@ from experiments.interruption import Interrupted
 from experiments.log import Log
 from experiments.methods import METHODS
 from experiments.models.parameters import names_and_leaves
+from experiments.models.weights import WeightsError
 from experiments.progress import progress
 from experiments.settings import SettingError
+from experiments.setup import set_up
 from mocked_runs import QUIET, small_config
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -168,6 +171,35 @@ def test_the_folder_of_another_configuration_is_refused(tmp_path):
     (tmp_path / "mine/thesis.tex").write_text("")
     with pytest.raises(records.RecordError, match=r"no run's folder"):
         train.run(small_config(), tmp_path / "mine", QUIET)
+
+
+def test_a_run_that_was_refused_before_its_first_step_can_be_corrected(tmp_path):
+    wrong = small_config(**{"model.weights": "missing.npz", "seed": 3})
+    with pytest.raises(WeightsError):
+        train.run(wrong, tmp_path / "run", QUIET)
+    record = train.run(small_config(), tmp_path / "run", QUIET)
+    assert record["seed"] == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text('{"editor": "dark"}')
+    with pytest.raises(records.RecordError, match="another configuration"):
+        train.run(small_config(), tmp_path / "other", QUIET)
+
+
+def test_a_model_is_made_for_the_size_of_the_images(tmp_path):
+    def options(**changes):
+        config = small_config(**{"model.name": "vit-tiny-16", **changes})
+        return dict(set_up(config).origin.options)
+
+    assert options(**{"data.image_size": (32, 32)}) == {"image_size": 32}
+    for size, given, message in (
+        ((32, 48), {}, r"data.image_size: .*takes square images, .* 32 .*\(32, 48\)"),
+        ((40, 40), {}, r"model.options: vit-tiny-16: image_size: expected a multiple"),
+        ((32, 32), {"depht": 3}, r"model.options: vit-tiny-16: .*'depht'"),
+    ):
+        config = small_config(**{"model.name": "vit-tiny-16", "data.image_size": size})
+        config.model.options = ConfigDict(given)
+        with pytest.raises(SettingError, match=message):
+            train.run(config, tmp_path / "run", QUIET)
 
 
 def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
@@ -347,6 +379,7 @@ def test_only_a_finished_run_may_have_other_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it began"))
     with pytest.raises(pytest.fail.Exception):
         train.run(config, tmp_path / "run", QUIET)
+    (tmp_path / "run/checkpoints").mkdir()
     other = small_config(**{"method": "fine-tune", "data.workers": 2})
     with pytest.raises(records.RecordError, match=r"data.workers: 0 there, 2 now"):
         train.run(other, tmp_path / "run", QUIET)
