@@ -3,7 +3,9 @@
 import math
 from typing import Any, NamedTuple
 
-from experiments import evaluation, records
+from flax import nnx
+
+from experiments import evaluation, models, records
 from experiments.configs.base import Config
 from experiments.datasets.sources import Source
 from experiments.evaluation import METRIC, Domain
@@ -94,7 +96,7 @@ def set_up(config: Config) -> Setup:
     )
     origin = Origin(
         model=config.model.name,
-        options=tuple(config.model.options.items()),
+        options=_model_options(config),
         weights=config.model.weights,
         seed=0 if config.model.weights else config.seed,
         dtype=config.model.dtype,
@@ -141,6 +143,30 @@ def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
                 f" {train.task}."
             )
     return train, validation, tests
+
+
+def _model_options(config: Config) -> tuple[tuple[str, Any], ...]:
+    """As given, and the size of the images where the model is made for one.
+
+    Raises:
+      SettingError: the model takes no such options, or no such images.
+    """
+    options = dict(config.model.options.items())
+    if models.is_sized(config.model.name):
+        shown = tuple(config.data.image_size)
+        side = options.setdefault("image_size", shown[0])
+        if shown != (side, side):
+            raise SettingError(
+                f"data.image_size: {config.model.name} takes square images, here of"
+                f" {side} pixels a side; got {shown}."
+            )
+    try:  # traced: no array is made
+        nnx.eval_shape(
+            lambda: models.create(config.model.name, 1, rngs=nnx.Rngs(0), **options)
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"model.options: {config.model.name}: {error}") from error
+    return tuple(options.items())
 
 
 def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:

@@ -42,7 +42,7 @@ def get_config() -> Config:
     config.model = ConfigDict()
     config.model.name = "resnet18-trunk"  # a key of experiments.models.MODELS
     config.model.weights = config_dict.placeholder(str)  # .npz, .safetensors, .pt, .pth
-    # Of the backbone: --config.model.options="{'image_size': 96}" of a ViT.
+    # Of the backbone, such as --config.model.options="{'epsilon': 1e-6}" of a ViT.
     config.model.options = ConfigDict()
     config.model.dtype = "float32"  # of the computation; parameters are float32
     # "new head" (zero; holds no anchor), "probed head" (logistic regression on the

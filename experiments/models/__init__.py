@@ -22,7 +22,7 @@ from experiments.models.backbone import Backbone
 from experiments.models.heads import HEADS
 from experiments.models.parameters import layers
 
-__all__ = ["MODELS", "create", "layers"]
+__all__ = ["MODELS", "create", "is_sized", "layers"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     "small": small.Small,  # of the quickstart, for images of 16 x 16 pixels
@@ -48,6 +48,12 @@ MODELS: dict[str, Callable[..., Backbone]] = {
     "clip-vit-base-16": functools.partial(vit.ViT, 768, 12, 12, clip=True),
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""
+
+
+def is_sized(name: str) -> bool:
+    """Whether a backbone is made for one size of image, its option `image_size`."""
+    make: Any = MODELS[name]
+    return getattr(make, "func", make).sized
 
 
 def create(

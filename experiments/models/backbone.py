@@ -18,6 +18,7 @@ class Backbone(nnx.Module):
       dtype: in which it computes; parameters stay float32.
       mean: of each colour channel, in units of 255.
       std: the same.
+      sized: whether it is made for one size of image, its option `image_size`.
     """
 
     family: str
@@ -25,6 +26,7 @@ class Backbone(nnx.Module):
     dtype: jnp.dtype
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    sized: bool = False
 
     def leaves_out(self, path: str) -> bool:
         """Whether a parameter is of a part of the published network that this lacks."""

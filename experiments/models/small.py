@@ -22,6 +22,7 @@ class Small(Backbone):
     """
 
     family = "small"
+    sized = True
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
 

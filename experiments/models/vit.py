@@ -87,6 +87,8 @@ class ViT(Backbone):
       ValueError: the image size is no multiple of the patch.
     """
 
+    sized = True
+
     def __init__(
         self,
         width: int,
