@@ -25,6 +25,7 @@ PARTS = {
     "digits": ("", "pretrain"),
     "domainnet": ("", "low_label"),
     "image_folder": ("", "sketch,night"),
+    "image_folder_study": ("", "sketch,night"),
     "pacs_study": (
         "",
         "resnet18-trunk,probed",
