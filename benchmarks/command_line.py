@@ -13,7 +13,7 @@ EXAMPLES = """examples:
   python -m benchmarks.methods
   python -m benchmarks.methods --smoke
   python -m benchmarks.methods --all --models conv --rounds 50
-  python -m benchmarks.methods --methods ftp tpgm --weights resnet18_trunk.npz"""
+  python -m benchmarks.methods --methods ftp tpgm --weights resnet18.safetensors"""
 
 
 def parse(argv: Sequence[str] | None, job: str, description: str) -> argparse.Namespace:
@@ -44,8 +44,8 @@ def parse(argv: Sequence[str] | None, job: str, description: str) -> argparse.Na
     parser.add_argument(
         "--weights",
         type=pathlib.Path,
-        metavar="NPZ",
-        help="weights of the ResNet-18 trunk, by torchvision's names, batch norm folded"
+        metavar="FILE",
+        help="weights of ResNet-18, by the names of torchvision, timm or transformers"
         " (default: random)",
     )
     turns = "how often every method has its turn, on each model"

@@ -18,7 +18,7 @@ from ftp_optax import (
 )
 
 Params = dict[str, Any]  # nested, float32 leaves
-Batch = tuple[jax.Array, jax.Array]  # images (n, side, side, 3), labels (n,)
+Batch = tuple[jax.Array, jax.Array]  # images (n, side, side, 3), uint8; labels (n,)
 Loss = Callable[[Params, Batch], jax.Array]
 Init = Callable[[Params], Any]
 # (params, state, batch, held-out batch) -> (params, state, loss); params and state come

@@ -31,7 +31,7 @@ from benchmarks.contenders import METHODS, Params
 from benchmarks.cost import Cost
 from benchmarks.models import MODELS, Model
 from benchmarks.timing import Pair, Training, interleaved
-from benchmarks.trunk_weights import WeightsError
+from experiments.models.weights import WeightsError
 from experiments.progress import Advance, progress
 
 JOB = "benchmarks.methods"
@@ -116,7 +116,7 @@ def make_batches(model: Model, batch_size: int, seed: int) -> list[Pair]:
         for_images, for_labels = jax.random.split(key)
         shape = (batch_size, model.side, model.side, 3)
         labels = jax.random.randint(for_labels, (batch_size,), 0, models.CLASSES)
-        return jax.random.normal(for_images, shape, jnp.float32), labels
+        return jax.random.randint(for_images, shape, 0, 256, jnp.uint8), labels
 
     keys = jax.random.split(jax.random.key(seed), (BATCHES, 2))
     return [(draw(to_train), draw(held_out)) for to_train, held_out in keys]
