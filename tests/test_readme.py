@@ -36,6 +36,16 @@ def test_the_snippets_run_and_train(capsys):
     assert "(12,)" in printed
 
 
+def test_the_recipe_of_a_linear_probe_trains_the_head_alone():
+    (recipe,) = snippets(ROOT / "docs" / "methods" / "linear_probe.md")
+    names = {}
+    exec(compile(recipe, "linear_probe.md", "exec"), names)
+    params = {"body": {"kernel": jnp.ones((2, 2))}, "head": {"bias": jnp.ones(2)}}
+    updates, _ = names["probe"].update(params, names["probe"].init(params), params)
+    assert not updates["body"]["kernel"].any()
+    assert updates["head"]["bias"].all()
+
+
 def test_the_recipe_for_a_train_step_prints_what_the_page_says(capsys):
     (recipe,) = snippets(ROOT / "docs" / "performance.md")
     exec(compile(recipe, "performance.md", "exec"), {})
