@@ -4,6 +4,7 @@ import ftp_optax
 
 project = "ftp_optax"
 author = "The ftp_optax authors"
+html_show_copyright = False
 release = ftp_optax.__version__
 
 extensions = [
