@@ -73,17 +73,17 @@ def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.
     names = [geometry.name for geometry in selection.kept()]
     if anchor is None:
         sources = params
-    elif _is_number(anchor):
+    elif is_number(anchor):
         sources = [jnp.full_like(p, anchor) for p in params]
     else:
         sources = _matched(anchor, selection)
     return [
-        copied(name, source, jnp.result_type(p), dtype)
+        copied(name, source, jnp.result_type(p), dtype, like=p)
         for name, source, p in zip(names, sources, params, strict=True)
     ]
 
 
-def _is_number(anchor: Anchor) -> bool:
+def is_number(anchor: Anchor) -> bool:
     # `optax.inject_hyperparams` makes a 0-d array of every number.
     return isinstance(anchor, int | float) or (
         isinstance(anchor, jax.Array | np.ndarray | np.generic) and anchor.ndim == 0
@@ -121,8 +121,20 @@ def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
     return found
 
 
-def copied(name: str, source: Any, param_dtype: Any, dtype: Any) -> jax.Array:
-    """A copy in `dtype`, refused where that would round; `None`: `param_dtype`."""
+def copied(
+    name: str, source: Any, param_dtype: Any, dtype: Any, *, like: Any = None
+) -> jax.Array:
+    """A copy in `dtype`, refused where that would round; `None`: `param_dtype`.
+
+    It is sharded as `like` is, for which `None` does not say anything.
+    """
+    if jnp.issubdtype(jnp.result_type(source), jnp.complexfloating):
+        raise TypeError(
+            f"anchor: the leaf {name!r} has dtype {jnp.result_type(source)}; expected"
+            " real numbers."
+        )
+    if like is not None and source is not like:
+        source = _devices.placed_like(source, like)
     # jnp.array copies, where asarray, astype and device_put may alias.
     if dtype is None:
         return jnp.array(source, dtype=param_dtype)

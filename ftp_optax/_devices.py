@@ -1,10 +1,12 @@
-"""What is spread over devices: sums inside a `shard_map`, and copies in host memory."""
+"""What is spread over devices: sums in a `shard_map`, where arrays lie, host memory."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import PartitionSpec, reshard
 
 
@@ -20,12 +22,45 @@ def varying(x: Any) -> frozenset[str]:
 
 def psum(x: jax.Array, names: Sequence[str]) -> jax.Array:
     """The sum over these manual mesh axes; `x` itself where there are none."""
-    return jax.lax.psum(x, tuple(names)) if names else x
+    return _collective(jax.lax.psum, x, names)
 
 
 def pmax(x: jax.Array, names: Sequence[str]) -> jax.Array:
     """The largest over these manual mesh axes; `x` itself where there are none."""
-    return jax.lax.pmax(x, tuple(names)) if names else x
+    return _collective(jax.lax.pmax, x, names)
+
+
+def _collective(function: Any, x: jax.Array, names: Sequence[str]) -> jax.Array:
+    if not names:
+        return x
+    try:
+        return function(x, tuple(names))
+    except NameError as error:  # jax: the axis is not bound here
+        raise ValueError(
+            f"specs: they shard over the mesh axes {tuple(names)}, and not all of these"
+            " are axes of a shard_map here. Expected the PartitionSpecs that the"
+            " enclosing shard_map was given; None outside of one."
+        ) from error
+
+
+def placed_like(x: Any, like: Any) -> Any:
+    """`x`, sharded as `like` of the same shape is, in the memory of the devices.
+
+    Known only under `jit`, or where `like` was put somewhere; else `x` itself.
+    """
+    if isinstance(like, Tracer) or isinstance(x, Tracer):
+        if on_host(like):
+            return x
+        x, sharding = jnp.asarray(x), jax.typeof(like).sharding
+        if any(names is not None for names in sharding.spec):  # of an explicit mesh
+            x = reshard(x, sharding)
+        return shard_alike(like, x)[1]
+    if isinstance(like, jax.Array) and like.committed:
+        sharding: Any = like.sharding
+        if on_host(like):
+            sharding = sharding.with_memory_kind("device")
+        return jax.device_put(x, sharding)
+    return x
 
 
 def joined(parts: Sequence[jax.Array]) -> jax.Array:

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.shard_alike import shard_alike
 
 from ftp_optax import _checks, _devices, _leaves, _projection
 from ftp_optax._axes import Geometry
@@ -15,9 +14,16 @@ LARGEST = 127.0  # of int8, either side of 0
 
 
 def check_dtype(dtype: Any) -> None:
-    """Refuses what is neither `None` nor int8 nor a floating-point dtype."""
-    if not is_int8(dtype):
-        _checks.floating_dtype("displacement_dtype", dtype, "'bfloat16' or 'int8'")
+    """Refuses what is neither `None` nor int8 nor a floating-point dtype that fits."""
+    if is_int8(dtype):
+        return
+    _checks.floating_dtype("displacement_dtype", dtype, "'bfloat16'; or 'int8'")
+    if dtype is not None and jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp:
+        raise ValueError(
+            f"displacement_dtype: {dtype} has too small a range: the first steps, of"
+            " 1e-8, vanish in it, and no radius would grow. Expected 'bfloat16' or"
+            " 'int8'."
+        )
 
 
 def is_int8(dtype: Any) -> bool:
@@ -36,7 +42,7 @@ def zeros(selection: Selection, dtype: Any) -> list[jax.Array]:
     dtypes = [dtype or _leaves.compute_dtype(p) for p in params]
     arrays = [jnp.asarray(p) for p in params]
     return [
-        shard_alike(p, jnp.zeros_like(p, dtype=d))[1]
+        _devices.placed_like(jnp.zeros_like(p, dtype=d), p)
         for p, d in zip(arrays, dtypes, strict=True)
     ]
 
