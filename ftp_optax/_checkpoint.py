@@ -1,11 +1,13 @@
 """Leaving the anchor out of a checkpoint, and taking it again from the weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from ftp_optax import _anchor, _checks, _devices, _paths, _states
 from ftp_optax._ftp import FTPState
@@ -55,6 +57,7 @@ def restore_anchor(
     state: optax.OptState,
     pretrained: optax.Params,
     *,
+    params: optax.Params | None = None,
     anchor_dtype: Any = None,
     anchor_memory: _anchor.Memory = None,
 ) -> optax.OptState:
@@ -62,8 +65,11 @@ def restore_anchor(
 
     Args:
       state: from `drop_anchor`, saved and restored.
-      pretrained: the params that were given to `init`, in the same dtypes, or the tree
-        given as `anchor`; copied. It may hold more leaves than the anchor.
+      pretrained: the params that were given to `init`, or the tree or the number given
+        as `anchor`; copied. A tree may hold more leaves than the anchor.
+      params: the params of the training: the anchor takes their dtypes and their
+        sharding, as `init` makes it. Without, it has the dtypes of `pretrained`, and
+        the sharding of the displacement where the state is an `FTPState`.
       anchor_dtype: as given to `ftp`.
       anchor_memory: as given to `ftp`.
 
@@ -72,7 +78,8 @@ def restore_anchor(
 
     Raises:
       ValueError: the anchor was not dropped; or a weight differs from the one that
-        training began with, and then the leaf is named.
+        training began with, and then the leaf is named; or it is called under `jit`,
+        where weights cannot be compared.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -83,31 +90,73 @@ def restore_anchor(
       ValueError: pretrained: the leaf 'kernel' is not the one that training began with.
     """
     _anchor.Scope(anchor_dtype=anchor_dtype, anchor_memory=anchor_memory).check()
-    names, leaves, _ = _paths.flatten_with_names(pretrained)
-    given = dict(zip(names, leaves, strict=True))
+    param_of = None if params is None else _reader("params", params)
+    if _anchor.is_number(pretrained):
+        weight_of = _filled(pretrained)
+    else:
+        read = _reader("pretrained", pretrained)
+        weight_of = lambda name, like: read(name)
 
-    def copy(name: str, expected: Any) -> jax.Array:
+    def copy(name: str, expected: Any, like: Any) -> jax.Array:
         if not _checks.is_digest(expected):
             raise ValueError(f"state: it has an anchor for the leaf {name!r} already.")
-        if name not in given:
+        like = like if param_of is None else param_of(name)
+        weight = weight_of(name, like)
+        if isinstance(weight, Tracer) or isinstance(expected, Tracer):
             raise ValueError(
-                f"pretrained: no leaf {name!r}, which the anchor had; its leaves are"
-                f" {_paths.listed(names)}."
+                f"pretrained: the leaf {name!r} cannot be compared with the one that"
+                " training began with under jit. Call restore_anchor outside."
             )
-        if not np.array_equal(digest(given[name]), expected):
+        # As `init` kept it: in the dtype of the param, unless it was told another.
+        told = param_of is None or anchor_dtype is not None
+        found = jnp.array(weight, dtype=None if told else jnp.result_type(like))
+        if not np.array_equal(digest(found), expected):
             raise ValueError(
                 f"pretrained: the leaf {name!r} is not the one that training began"
                 " with."
             )
-        found = _anchor.copied(name, given[name], None, anchor_dtype)
+        found = _anchor.copied(name, found, None, anchor_dtype, like=like)
         return found if anchor_memory is None else _devices.to_host(found)
 
     def restore(node: Any) -> Any:
         names, digests, treedef = _paths.flatten_with_names(_kept_anchor(node))
-        copies = map(copy, names, digests)
+        alike = [None] * len(names)
+        if isinstance(node, FTPState):
+            alike = jax.tree.leaves(node.displacement)
+        copies = map(copy, names, digests, alike)
         return node._replace(anchor=jax.tree.unflatten(treedef, copies))
 
     return _states.map_states(restore, state)
+
+
+def _filled(number: Any) -> Callable[[str, Any], jax.Array]:
+    """Reads a number as the leaf of that shape which is full of it."""
+
+    def read(name: str, like: Any) -> jax.Array:
+        if like is None:
+            raise ValueError(
+                f"params: expected the params of the training, whose leaf {name!r}"
+                f" tells how often the anchor repeats {number!r}; got None."
+            )
+        return jnp.full(jnp.shape(like), number, jnp.float32)
+
+    return read
+
+
+def _reader(argument: str, tree: Any) -> Callable[[str], Any]:
+    """Reads a tree as a function of a leaf's name."""
+    names, leaves, _ = _paths.flatten_with_names(tree)
+    found = dict(zip(names, leaves, strict=True))
+
+    def read(name: str) -> Any:
+        if name not in found:
+            raise ValueError(
+                f"{argument}: no leaf {name!r}, which the anchor had; its leaves are"
+                f" {_paths.listed(names)}."
+            )
+        return found[name]
+
+    return read
 
 
 @jax.jit

@@ -109,6 +109,35 @@ def test_a_digest_does_not_depend_on_the_dtype_that_holds_the_weights():
     assert state.anchor["w"].dtype == jnp.bfloat16
 
 
+def test_an_anchor_comes_back_as_init_made_it_where_the_params_are_given():
+    params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), pretrained())
+    state = ftp(anchor=pretrained()).init(params)
+    saved = drop_anchor(state)
+    restored = restore_anchor(saved, pretrained(), params=params)
+    assert restored.anchor["body"].dtype == jnp.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    with pytest.raises(ValueError, match="pretrained: the leaf 'bias' is not the one"):
+        restore_anchor(saved, pretrained())
+
+
+def test_an_anchor_that_is_a_number_is_restored_from_it():
+    state = ftp(anchor=0.5).init(pretrained())
+    restored = restore_anchor(drop_anchor(state), 0.5)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    with pytest.raises(ValueError, match="pretrained: the leaf 'bias' is not the one"):
+        restore_anchor(drop_anchor(state), 0.0)
+    saved = drop_anchor(l2_sp(0.1, anchor=0.0).init(pretrained()))
+    with pytest.raises(ValueError, match="params: expected the params of the training"):
+        restore_anchor(saved, 0.0)
+    assert not restore_anchor(saved, 0.0, params=pretrained()).anchor["body"].any()
+
+
+def test_weights_cannot_be_compared_under_jit():
+    saved = drop_anchor(ftp().init(pretrained()))
+    with pytest.raises(ValueError, match=r"cannot be compared .* Call restore_anchor"):
+        jax.jit(restore_anchor)(saved, pretrained())
+
+
 def test_a_float64_leaf_is_digested_in_full(x64):
     del x64
     w = jnp.asarray([1.0, 2.0], jnp.float64)
