@@ -120,7 +120,9 @@ def summary(
                 # The norm of the step is not kept; rows that were shortened lie at
                 # the radius, to the rounding of the params.
                 size = _projection.norms(leaf.w, leaf.geometry, norm)
-                bound = drift >= leaf.gamma - jnp.finfo(leaf.w.dtype).eps * size
+                over = _projection.measured_over(leaf.geometry, norm)
+                moved = jnp.any(leaf.c != 0, axis=over, keepdims=True)
+                bound = moved & (drift >= leaf.gamma - leaf.rounding * size)
             else:
                 bound = leaf.gamma < _projection.row_norms(leaf.c, leaf.geometry, norm)
             rest = _projection.beside_layers(leaf.geometry)
@@ -143,8 +145,10 @@ def anchor_drift(
     """How far the anchor is from the pre-trained weights, by path.
 
     An implicit anchor is where the displacement leads back to, and moves by a rounding
-    error a step: some 1e-6 after 20,000 steps, for weights below 1. More than that says
-    that something else moved the params. One that is kept does not move.
+    error a step, as a random walk: after 20,000 steps by some hundred times the spacing
+    of float32 at the weight, 1e-5 for weights just below 1, 2e-6 for weights of 0.1.
+    More than that says that something else moved the params. An anchor that is kept
+    does not move.
 
     Args:
       state: as given to `summary`.
@@ -192,8 +196,9 @@ class _Standing(NamedTuple):
     geometry: _axes.Geometry
     w: jax.Array
     w0: jax.Array  # kept, or implied
-    c: jax.Array  # the last displacement, in the dtype in which it is kept
+    c: jax.Array  # the last displacement; as kept, if in int8
     gamma: jax.Array
+    rounding: float  # of the params, relative
 
 
 def _standing(
@@ -209,10 +214,13 @@ def _standing(
         geometries, gammas, anchors, displacements, strict=True
     ):
         w = jnp.asarray(current[geometry.name])
+        rounding = float(jnp.finfo(w.dtype).eps)
         w = w.astype(_leaves.compute_dtype(w))
+        if not _displacement.is_int8(c.dtype):
+            c = c.astype(w.dtype)
         if w0 is None:
             n = _projection.row_norms(c, geometry, norm)
             w0 = w - _projection.kept(gamma, n) * c
         else:
             w0 = _devices.to_device(w0).astype(w.dtype)
-        yield _Standing(geometry, w, w0, c, gamma.astype(w.dtype))
+        yield _Standing(geometry, w, w0, c, gamma.astype(w.dtype), rounding)

@@ -55,6 +55,26 @@ def after(tx, num_steps=6):
     return params, state
 
 
+@pytest.mark.parametrize("params_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kept", [None, "bfloat16", "int8"])
+def test_bound_rows_are_counted_whatever_the_dtypes(kept, params_dtype):
+    # Rows of 8 and 0.03 a step: one is shortened to the radius of 0.1, one is not.
+    tx = with_ftp(
+        optax.sgd(1.0),
+        initial_radius=0.1,
+        radius_optimizer=optax.set_to_zero(),
+        displacement_dtype=kept,
+    )
+    params = {"kernel": jnp.zeros((8, 2), params_dtype)}
+    state = tx.init(params)
+    assert summary(state, params)["kernel"].bound == 0
+    grads = {"kernel": jnp.full((8, 2), 1.0, params_dtype).at[:, 1].set(0.004)}
+    for _ in range(2):
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        assert summary(state, params)["kernel"].bound == 0.5
+
+
 @pytest.mark.parametrize("wrapper", sorted(WRAPPERS))
 def test_radii_are_found_in_any_optimizer_state(wrapper):
     params, state = after(WRAPPERS[wrapper]())
