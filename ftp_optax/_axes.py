@@ -217,6 +217,11 @@ def _sharded(spec: Any, geometry: Geometry) -> tuple[tuple[str, ...], ...]:
             f" for the leaf {geometry.name!r} of shape {geometry.shape}, got {spec!r}."
         )
     entries = [*spec, *[None] * (len(geometry.shape) - len(spec))]
+    if not all(isinstance(entry, str | tuple | None) for entry in entries):
+        raise ValueError(
+            f"specs: {spec} of the leaf {geometry.name!r} has an entry that is neither"
+            " None nor a mesh axis nor several; shard_map takes no other."
+        )
     sharded = tuple(
         () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
         for entry in entries

@@ -12,8 +12,8 @@ from ftp_optax import _paths
 from ftp_optax._selection import Selection
 
 NO_PARAMS = (
-    "params: the projection needs the current parameters, got None. Call"
-    " update(grads, state, params)."
+    "params: the projection needs the current parameters, got None. Call init(params)"
+    " and update(grads, state, params)."
 )
 
 
@@ -35,7 +35,7 @@ def strength(argument: str, value: Any) -> None:
         scalar(argument, value, 0.0, float("inf"), "a number >= 0 or a schedule")
 
 
-def not_negative(argument: str, value: Any) -> None:
+def not_negative(argument: str, value: Any, leaf: str = "") -> None:
     """Refuses what is not a number >= 0, or an array of them; traced ones pass."""
     if isinstance(value, Tracer):
         return
@@ -45,11 +45,13 @@ def not_negative(argument: str, value: Any) -> None:
     except (TypeError, ValueError):
         right = False
     if not right:
-        raise ValueError(f"{argument}: expected numbers >= 0, got {value!r}.")
+        where = f" for {leaf!r}" if leaf else ""
+        raise ValueError(f"{argument}: expected numbers >= 0{where}, got {value!r}.")
 
 
 def choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
+    # An array has no truth value to compare by.
+    if not (value is None or isinstance(value, str)) or value not in allowed:
         raise ValueError(f"{argument}: expected one of {allowed}, got {value!r}.")
 
 
@@ -57,13 +59,14 @@ def floating_dtype(argument: str, dtype: Any, such_as: str = "'bfloat16'") -> No
     if dtype is None:
         return
     try:
-        known = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        kind = jnp.dtype(dtype)
+        known = jnp.issubdtype(kind, jnp.floating) and kind.itemsize >= 2
     except TypeError:
         known = False
     if not known:
         raise ValueError(
-            f"{argument}: expected None or a floating-point dtype such as {such_as},"
-            f" got {dtype!r}."
+            f"{argument}: expected None or a floating-point dtype of 16 bits or more,"
+            f" such as {such_as}; got {dtype!r}."
         )
 
 

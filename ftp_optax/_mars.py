@@ -146,7 +146,8 @@ def mars_pgm(
       <https://arxiv.org/abs/2002.08253>`_, ICLR 2021
     """
     if not callable(radius):
-        jax.tree.map(lambda r: _checks.not_negative("radius", r), radius)
+        for name, entry in zip(*_paths.flatten_with_names(radius)[:2], strict=True):
+            _checks.not_negative("radius", entry, name)
     _checks.choice("norm", norm, get_args(_projection.Norm))
 
     def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ftp_optax import _axes, _paths
@@ -130,7 +131,14 @@ def _masked_in(mask: Mask, params: Any, names: list[str]) -> list[bool]:
     if isinstance(mask, Callable):
         mask = mask(params)
     look_up = _paths.prefix_lookup("mask", mask)
-    return [bool(look_up(name)) for name in names]
+    return [_as_bool(name, look_up(name)) for name in names]
+
+
+def _as_bool(name: str, value: Any) -> bool:
+    known = isinstance(value, bool | np.bool_ | np.ndarray | jax.Array)
+    if known and np.ndim(value) == 0 and jnp.result_type(value) == jnp.bool_:
+        return bool(value)
+    raise TypeError(f"mask: expected True or False for {name!r}, got {value!r}.")
 
 
 def _refuse_namesakes(names: list[str]) -> None:

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from ftp_optax import ftp, with_ftp
 from refusal import refused
@@ -50,7 +52,11 @@ def test_a_traced_kappa_is_taken_as_it_is():
         ({"gradient": "grad"}, r"gradient: expected one of \(None, 'updates'\)"),
         ({"anchor_dtype": "int8"}, r"anchor_dtype: .*floating-point dtype.*'int8'"),
         ({"anchor_dtype": "bf16"}, r"anchor_dtype: .*floating-point dtype.*'bf16'"),
+        ({"anchor_dtype": "float8_e4m3fn"}, r"anchor_dtype: .*of 16 bits or more"),
         ({"displacement_dtype": "half precision"}, r"displacement_dtype: expected"),
+        ({"displacement_dtype": "float8_e5m2"}, r"displacement_dtype: .*16 bits or"),
+        ({"displacement_dtype": "float16"}, r"displacement_dtype: float16 has too sma"),
+        ({"norm": np.ones(2)}, r"norm: expected one of .* got array"),
         ({"initial_radius": -1.0}, r"initial_radius: expected a number >= 0, got -1.0"),
     ],
 )
@@ -59,6 +65,35 @@ def test_an_unknown_choice_is_refused(options, message):
         ftp(**options)
     with pytest.raises(ValueError, match=message):
         with_ftp(SGD, **options)
+
+
+@pytest.mark.parametrize("value", ["no", 0, np.ones(2), None], ids=repr)
+def test_a_mask_of_anything_but_bools_is_refused(value):
+    mask = {"a": value, "b": True}
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    with pytest.raises((TypeError, ValueError), match=r"mask: .*'a'"):
+        ftp(mask=mask).init(params)
+
+
+def test_an_anchor_of_complex_numbers_is_refused():
+    params = {"a": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"anchor: the leaf 'a' has dtype complex64"):
+        ftp(anchor={"a": jnp.ones(2, "complex64")}).init(params)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (P("model"), r"specs: .*mesh axes \('model',\).* shard_map"),
+        (P(P.UNCONSTRAINED), r"specs: .*leaf 'a' has an entry that is neither"),
+    ],
+    ids=str,
+)
+def test_specs_that_no_shard_map_was_given_are_refused(spec, message):
+    params = {"a": jnp.ones((2, 2))}
+    tx = with_ftp(SGD, specs=spec)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(tx.update)(params, tx.init(params), params)
 
 
 def test_what_is_no_transformation_is_refused():

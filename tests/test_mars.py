@@ -278,11 +278,12 @@ def test_ftp_with_radii_that_do_not_train_is_mars_pgm(norm):
 
 @pytest.mark.parametrize(
     "radius",
-    [-0.1, float("nan"), "1.0", {"a": 0.1, "b": -1.0}, {"a": np.asarray([0.1, -0.1])}],
+    [-0.1, float("nan"), "1.0", {"b": -1.0, "a": 0.1}, {"b": np.asarray([0.1, -0.1])}],
     ids=repr,
 )
 def test_a_radius_that_is_no_number_from_0_on_is_refused(radius):
-    with pytest.raises(ValueError, match=r"radius: expected numbers >= 0, got"):
+    leaf = " for 'b'" if isinstance(radius, dict) else ""
+    with pytest.raises(ValueError, match=rf"radius: expected numbers >= 0{leaf}, got"):
         mars_pgm(radius)
 
 
