@@ -26,8 +26,8 @@ class DiGraPState(NamedTuple):
     """State of `digrap`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
-        that are left alone.
+      anchor: W0, the tree of the params, in their dtypes unless `anchor_dtype` says
+        otherwise; `optax.MaskedNode` for leaves that are left alone.
       omega: shape (R,), float32, in [0, 1]: the projection strength of each leaf, or
         layer of a stacked leaf, in tree order.
       omega_state: state of the optimizer that trains `omega`.

@@ -32,14 +32,14 @@ class FTPState(NamedTuple):
     have an `optax.MaskedNode` in `anchor` and `displacement`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes; nothing but
-        `optax.MaskedNode` where it is implicit.
+      anchor: W0, the tree of the params, in their dtypes or in `anchor_dtype`; nothing
+        but `optax.MaskedNode` where it is implicit.
       radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
         of a stacked leaf, in tree order. Units of the weights (sums of them for MARS).
       radius_state: state of the optimizer that trains `radii`.
       displacement: C, the tree of the params: the last step's displacement from the
-        anchor before it was projected, in float32 or wider; zeros at first. In int8 the
-        direction of each row.
+        anchor before it was projected, in float32 or wider unless `displacement_dtype`
+        says otherwise; zeros at first. In int8 the direction of each row.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -104,7 +104,8 @@ def ftp(
     Args:
       kappa: gradient annealing factor in [0, 1]. 1 trains the radius both ways and
         holds tightest; at 0 a radius never shrinks by its gradient. A number; schedule
-        it with `optax.inject_hyperparams`.
+        it with `optax.inject_hyperparams`, whose `static_args` then have to name `axes`
+        and `mask` if these are callables.
       radius_optimizer: optax transformation that trains the (R,) vector of radii.
         `None` is `optax.adam(1e-2)`.
       initial_radius: every radius before the first step. `jnp.inf` leaves the first
@@ -130,14 +131,17 @@ def ftp(
       anchor_dtype: floating-point dtype in which to keep the anchor. Refused where it
         would round a weight. `None` keeps the params' dtype.
       anchor_memory: "pinned_host" keeps the anchor in the host's page-locked memory and
-        fetches it once a step; `None` keeps it beside the params.
+        fetches it once a step (needs `jax.memory`); `None` keeps it beside the params.
+        Donate params and state together and return them in the same order: jax may
+        otherwise match a donated array with a result in the other memory, and abort.
       displacement_dtype: dtype in which to keep the displacement, of which only the
         direction is used again: a floating-point one, or int8, in units of each row's
         largest entry / 127. `None` is float32 or wider.
       specs: inside a `jax.shard_map` whose mesh axes shard the params: what it was
         given for them, so that norms are those of whole rows. One `PartitionSpec`, a
         pytree of them (a prefix of the params) or a callable of path and leaf. Not
-        needed anywhere else.
+        needed anywhere else. Without, a leaf that is split is refused, unless
+        `check_vma=False` hides that it is: then norms are silently those of the shards.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `FTPState`. Updates have the

@@ -27,8 +27,8 @@ class TPGMState(NamedTuple):
     """State of `tpgm`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
-        that are left alone.
+      anchor: W0, the tree of the params, in their dtypes unless `anchor_dtype` says
+        otherwise; `optax.MaskedNode` for leaves that are left alone.
       radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
         of a stacked leaf, in tree order. 0 until the first update sets it.
       radius_state: state of the optimizer that trains `radii`.

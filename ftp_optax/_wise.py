@@ -33,6 +33,7 @@ def wise(
       floating-point numbers are those of `finetuned`.
 
     Raises:
+      TypeError: `alpha` is no number.
       ValueError: `alpha` outside [0, 1]; trees whose leaves or shapes differ.
 
     Examples:

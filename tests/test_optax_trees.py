@@ -1,5 +1,6 @@
 """FTP's state and params as trees: tools that search or map them, and unusual trees."""
 
+import functools
 from typing import Any
 
 import jax
@@ -32,6 +33,37 @@ def test_tree_get_finds_radii_anchor_and_displacement():
     displacement: Any = optax.tree.get(state, "displacement")
     assert jax.tree.structure(displacement) == jax.tree.structure(state[1][1].anchor)
     assert float(jnp.min(jnp.abs(displacement["body"]["kernel"]))) > 0.0
+
+
+def test_map_params_takes_specs_along_where_the_anchor_is_implicit():
+    params = pretrained()
+    tx = with_ftp(optax.adamw(1e-2), anchor="implicit", exclude="head")
+    specs = jax.tree.map(lambda _: "like the params", params)
+    found = optax.tree.map_params(
+        tx,
+        lambda _, spec: spec,
+        tx.init(params),
+        specs,
+        transform_non_params=lambda _: "everywhere",
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
+    )
+    assert found[1].displacement["body"] == specs["body"]
+    assert found[1].radii == "everywhere"
+
+
+def test_kappa_is_scheduled_beside_a_callable_for_the_axes():
+    stacked = {"blocks": {"kernel": jnp.ones((3, 4, 4))}}
+    axes = functools.partial(ftp_optax.flax_axes, scanned="^blocks/")
+    tx = optax.inject_hyperparams(with_ftp, static_args=("axes", "mask"))(
+        optax.adamw(1e-2),
+        kappa=optax.linear_schedule(0.0, 1.0, 2),
+        axes=axes,
+        mask=lambda params: jax.tree.map(lambda _: True, params),
+    )
+    _, state = tx.update(stacked, tx.init(stacked), stacked)
+    _, state = tx.update(stacked, state, stacked)
+    assert float(state.hyperparams["kappa"]) == 0.5
+    assert ftp_optax.radii(state, stacked, axes=axes)["blocks/kernel"].shape == (3,)
 
 
 def kept(_: Any) -> str:
