@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -106,8 +106,13 @@ def measure(
         _tally(graphdef, params, statistics, placement.batch(batch), allowed)
         for batch in batches
     ]
-    total = jax.tree.map(lambda *xs: np.sum(xs, axis=0), *jax.device_get(tallies))
-    return figures(total)
+    return figures(_sum(jax.device_get(tallies)))
+
+
+def _sum(tallies: Sequence[Tally]) -> Tally:
+    """The tally of all batches, float64: exact counts, however many pixels."""
+    added = lambda *xs: np.sum(xs, axis=0, dtype=np.float64)
+    return jax.tree.map(added, *tallies)
 
 
 def measure_all(

@@ -10,6 +10,7 @@ from experiments import evaluation, models
 from experiments.datasets.examples import Examples
 from experiments.datasets.sources import open_source
 from experiments.evaluation import Domain
+from experiments.metrics import Tally
 from experiments.optimization import predict
 from experiments.placement import Placement
 from experiments.views import View
@@ -47,6 +48,14 @@ def test_a_domain_can_be_answered_with_its_own_classes_only():
     every = evaluation.measure(*net, Domain("ood", source), view, placement)
     own = evaluation.measure(*net, domain, view, placement)
     assert own["nll"] < every["nll"]
+
+
+def test_counts_of_batches_add_up_beyond_what_a_float32_can_count():
+    many = np.array([[2**24]], np.int32)
+    one = Tally(many, np.ones(15, np.float32), np.float32(2**24), np.int32(1))
+    few = one._replace(confusion=many // many, nll=np.float32(1))
+    total = evaluation._sum([one, few])
+    assert (total.confusion.item(), total.nll.item()) == (2**24 + 1, 2**24 + 1)
 
 
 def test_domains_are_the_tests_and_every_corruption_of_the_first():

@@ -82,6 +82,35 @@ def test_pixels_without_a_class_do_not_count():
     )
 
 
+@pytest.mark.parametrize("shape", [(32, 200, 200), (2, 800, 800)])
+def test_more_than_a_million_pixels_are_summed_without_bias(shape):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (*shape, 3)).astype(np.float32)
+    logits[..., 0] += 4  # most are sure, so that few bins hold nearly all
+    masks = np.where(rng.random(shape) < 0.95, 0, rng.integers(0, 4, shape))
+    found = jax.jit(tally)(logits, masks.astype(np.int32), np.ones(len(logits), bool))
+
+    p = scipy.special.softmax(logits.astype(np.float64)[masks < 3], axis=-1)
+    truth, predicted, confidence = masks[masks < 3], p.argmax(-1), p.max(-1)
+    gaps = confidence - (predicted == truth)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    excess = np.bincount(bins, gaps, BINS)
+    np.testing.assert_array_equal(
+        found.confusion, oracle.confusion_matrix(truth, predicted)
+    )
+    assert figures(found)["ece"] == pytest.approx(
+        np.abs(excess).sum() / len(truth), abs=1e-5
+    )
+    assert figures(found)["nll"] == pytest.approx(oracle.log_loss(truth, p), rel=1e-6)
+
+
+def test_counts_go_on_beyond_what_a_float32_can_count():
+    labels = np.zeros(2**24 + 8, np.int32)
+    logits = np.zeros((1, len(labels), 1), np.float32)
+    found = jax.jit(tally)(logits, labels[None], np.ones(1, bool))
+    assert int(found.confusion.sum()) == 2**24 + 8
+
+
 def test_smoothing_spreads_the_target_over_all_classes():
     logits, labels = jnp.array([[2.0, 0.0, -1.0]]), jnp.array([0])
     log_p = np.asarray(jax.nn.log_softmax(logits))[0]
