@@ -40,7 +40,7 @@ def images(folder: Path) -> list[Path]:
     """The images of a folder, sorted; other files are passed over.
 
     Raises:
-      DataError: if there are none.
+      DataError: if there are none, or one is a link to nothing.
     """
     found = sorted(
         p
@@ -52,7 +52,31 @@ def images(folder: Path) -> list[Path]:
             f"{folder} holds no images ({', '.join(SUFFIXES)}). Add some or remove "
             "the folder."
         )
+    if broken := next((p for p in found if not p.exists()), None):
+        raise DataError(
+            f"{broken} is a link to {broken.readlink()}, which is not there. Mend or "
+            "remove it."
+        )
     return found
+
+
+def passed_over(listing: Listing) -> list[Path]:
+    """Visible files, in and below the folders of what is listed, that are not."""
+    listed = {
+        file
+        for pictures in listing.values()
+        for picture in pictures
+        for file in picture
+        if isinstance(file, Path)
+    }
+    return sorted(
+        path
+        for folder in {file.parent for file in listed}
+        for path in folder.rglob("*")
+        if path not in listed
+        and path.is_file()
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
 
 
 def require_folders(root: Path, names: Iterable[str], layout: str) -> None:

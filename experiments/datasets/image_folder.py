@@ -1,8 +1,8 @@
 """Images of your own, in one folder for each split and in it one for each class.
 
 `<split>/<class>/*.jpg` (or png, webp, bmp), where a split is a domain too: `train`,
-`val`, `art`, `night`. The classes are those of the split that has the most; the others
-may lack some, but may not have any that it has not.
+`val`, `art`, `night`. The classes are those of `train`, or without such a folder of the
+split that has the most; the others may lack some, but may not have any that it has not.
 
 The prepared copy is called after the folder and after the names and sizes of its files,
 so that a folder that changed is prepared anew.
@@ -94,6 +94,10 @@ def list_folder(root: Path) -> Listing:
 
 
 def _list_split(folder: Path) -> list[Picture]:
+    if folder.name == "all":
+        raise DataError(
+            f"{folder} names a split, and `all` stands for the sum of them. Rename it."
+        )
     if not re.fullmatch(r"\w+", folder.name):
         raise DataError(
             f"{folder} names a split; use letters, digits and _ only. Rename it."
@@ -108,16 +112,18 @@ def _list_split(folder: Path) -> list[Picture]:
 
 
 def _class_names(root: Path, listing: Listing) -> tuple[str, ...]:
-    """The classes of the split that has the most, sorted."""
+    """The classes of `train`, or of the split that has the most, sorted."""
     classes = {
         split: {str(p.target) for p in pictures} for split, pictures in listing.items()
     }
     fullest = max(classes, key=lambda split: len(classes[split]))
+    leader = "train" if "train" in classes else fullest
     for split, held in classes.items():
-        if strange := held - classes[fullest]:
+        if strange := held - classes[leader]:
             raise DataError(
                 f"{root / split} has the class {', '.join(sorted(strange))}, which "
-                f"{root / fullest} has not. Splits must have the same classes, or some "
-                "of them."
+                f"{root / leader} has not. A split may lack classes of {leader}, but "
+                f"have no others: add the class to {leader}, or move the folder out of "
+                f"{root}."
             )
-    return tuple(sorted(classes[fullest]))
+    return tuple(sorted(classes[leader]))

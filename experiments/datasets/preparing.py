@@ -7,6 +7,7 @@ killed process leaves behind, `.preparing-*` in the data folder, can be removed.
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,14 @@ from rich.progress import (
 )
 
 from experiments.datasets.errors import DataError
-from experiments.datasets.folders import Listing, Picture, fingerprint, read_image
+from experiments.datasets.folders import (
+    SUFFIXES,
+    Listing,
+    Picture,
+    fingerprint,
+    passed_over,
+    read_image,
+)
 
 
 class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -113,6 +121,13 @@ def prepare(
         if empty := [split for split, pictures in listing.items() if not pictures]:
             raise DataError(
                 f"{source_dir} holds too few images: none for {', '.join(empty)}."
+            )
+        if others := passed_over(listing):
+            print(
+                f"Note: {len(others)} files in {source_dir} are passed over, "
+                f"{others[0].relative_to(source_dir)} first. Images are "
+                f"{', '.join(SUFFIXES)}, and in no deeper folder than the others.",
+                file=sys.stderr,
             )
         config = tfds.download.DownloadConfig(manual_dir=source_dir)
         tfds.disable_progress_bar()  # ours counts images, over all splits

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from drawn_images import draw_camvid, draw_folder, picture, save
 from experiments.datasets.batches import evaluation_batches, train_batches
+from experiments.datasets.examples import Cache
 from experiments.datasets.pacs import CLASSES
 from experiments.datasets.sources import DataError, open_source
 
@@ -125,6 +126,18 @@ def test_a_source_can_be_sent_to_another_process(folders, tmp_path):
         np.testing.assert_array_equal(copy[1]["image"], example["image"])
         np.testing.assert_array_equal(source[1]["image"], example["image"])
         assert cached[1] is example
+
+
+def test_a_cache_that_is_full_decodes_the_rest_anew(folders):
+    data, _ = folders
+    examples = open_source("camvid:val", data).examples
+    two = 2 * 40 * 40 * (3 + 1)  # bytes of the decoded images and masks
+    cache = Cache(examples, most_bytes=two)
+    first = [cache[i] for i in range(CAMVID)]
+    assert [cache[i] is first[i] for i in range(CAMVID)] == [True, True, False]
+    np.testing.assert_array_equal(cache[2]["image"], first[2]["image"])
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy[2] is copy[2]
 
 
 def test_a_set_of_tfds_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
