@@ -42,13 +42,14 @@ def _headline(group: Group) -> list[str]:
 
 
 def _highest(group: Group, key: str) -> str:
-    """The best method of a column, and where the model began."""
+    """The best method of a column at the chosen settings, and where the model began."""
     shown = [m for m in group.methods.values() if key in m.chosen.columns]
     best = max(shown, key=lambda m: m.chosen.columns[key].mean)
     start = f" (start {percent(group.start[key])})" if key in group.start else ""
+    setting, value = in_words(best.chosen.setting), best.chosen.columns[key]
     return (
-        f"Highest {column(key).label}: {best.label} at {in_words(best.chosen.setting)},"
-        f" {percent(best.chosen.columns[key])}{start}."
+        f"Highest {column(key).label} of the chosen settings: {best.label}"
+        f"{' at ' * bool(setting)}{setting}, {percent(value)}{start}."
     )
 
 
@@ -147,12 +148,17 @@ def _radii(group: Group) -> list[str]:
         stuck = f"{few} to {many}" if few < many else many or "none"
         by_seed = ", by seed" if few < many else ""
         lines.append(
-            f"{method.label}'s radii, at the selected step: median"
+            f"{possessive(method.label)} radii, at the selected step: median"
             f" {np.median(values):.2g}, largest {values.max():.2g};"
             f" {stuck} of {len(values)} below {rate(STUCK)}{by_seed}, where a layer"
             " stays as it began."
         )
     return lines
+
+
+def possessive(name: str) -> str:
+    """`FTP's`, but `FTP, active rows'`."""
+    return f"{name}'" if name.endswith("s") else f"{name}'s"
 
 
 def _drift(group: Group) -> list[str]:

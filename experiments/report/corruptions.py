@@ -26,6 +26,12 @@ def severity_intervals(trial: Trial) -> Severities:
     }
 
 
+def severities_of(group: Group) -> set[int]:
+    """The severities, 1 to 5, that any chosen run was shown."""
+    runs = [run for m in group.methods.values() for run in m.chosen.runs.values()]
+    return {s for run in runs for by in corruption_measures(run).values() for s in by}
+
+
 def corruptions(group: Group) -> Table | None:
     """A row for each corruption, mean over its severities."""
     return _corruption_table(

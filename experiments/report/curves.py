@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,12 @@ from matplotlib.axes import Axes
 from experiments.report import drawing, layers
 from experiments.report.corruptions import severity_intervals
 from experiments.report.labels import End, end_labels
+from experiments.report.measures import rate
 from experiments.report.palette import looks
 from experiments.report.summarise import Group, Method
 
 STILL = 1e-6  # relative drift below this is the epsilon of a norm
+FEW = 5  # losses that need marks to be seen: of one point there is no line
 
 
 def save_drift(group: Group, path: pathlib.Path) -> str:
@@ -23,13 +26,19 @@ def save_drift(group: Group, path: pathlib.Path) -> str:
     found = [layers.relative_drifts(method.chosen) for method in methods]
     names = layers.weights(list(dict.fromkeys(n for drifts in found for n in drifts)))
     with drawing.canvas(1, 1, size=(8.2, 4.6)) as (figure, panels):
-        axes, ends = panels[0, 0], []
+        axes, ends, still = panels[0, 0], [], []
         for method, drifts in zip(methods, found, strict=True):
             # On a log axis there is no place for leaves that stood still.
             y = [v if (v := drifts.get(n, 0.0)) > STILL else math.nan for n in names]
             look = colours[method.key]
             axes.plot(y, color=look.light, marker=look.marker, ms=5, lw=1.5)
-            ends += _end(range(len(y)), y, method.label, look.light)
+            end = _end(range(len(y)), y, method.label, look.light)
+            ends += end
+            still += [] if end else [method.label]
+        if still:
+            words = f"Not drawn, at most {rate(STILL)} in these: {', '.join(still)}."
+            note = textwrap.fill(words, 100)
+            axes.set_title(note, size=9, weight="normal", loc="left")
         axes.set_yscale("log")
         drawing.powers_on(axes.yaxis)
         ticks = np.arange(0, len(names), math.ceil(len(names) / 32))
@@ -52,7 +61,8 @@ def save_loss(group: Group, path: pathlib.Path) -> str:
             for i, run in enumerate(method.chosen.runs.values()):
                 style = {"color": look.light, "alpha": 0.35 if i else 1.0, "lw": 1.4}
                 x, y = _series(run.record.get("trace"), "loss")
-                loss.plot(x, _smooth(y), **style)
+                marker = look.marker if len(y) < FEW else ""
+                loss.plot(x, _smooth(y), marker=marker, ms=4, **style)
                 x, y = _series(run.record.get("history"), "id_val")
                 score.plot(x, 100 * y, marker=look.marker, ms=4, **style)
                 if i == 0:
@@ -69,14 +79,15 @@ def save_severity(group: Group, path: pathlib.Path) -> str:
     """Metric over the severity, mean over the corruptions; a line per method."""
     colours = looks(group.methods)
     with drawing.canvas(1, 1, size=(8.2, 3.6)) as (figure, panels):
-        axes, ends = panels[0, 0], []
+        axes, ends, most = panels[0, 0], [], 0
         for method in group.methods.values():
             means, look = _by_severity(method), colours[method.key]
             x, y = sorted(means), [100 * means[severity] for severity in sorted(means)]
             axes.plot(x, y, color=look.light, marker=look.marker, ms=6, lw=1.5)
             ends += _end(x, y, method.label, look.light)
+            most = max(most, *x, 0)
         axes.set(xlabel="Severity (0: clean)", ylabel="Mean over corruptions (%)")
-        axes.set_xticks(range(6))
+        axes.set_xticks(range(most + 1))
         figure.draw_without_rendering()
         end_labels(axes, ends)
         return drawing.save(figure, path)

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 from experiments.report.palette import INK, PAPER
 
+WIDER = 1.1  # a page's own font may be wider than the one that is measured
+
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels
 
 
@@ -33,15 +35,17 @@ def place_labels(
     taken = [(x - 9, y - 9, x + 9, y + 9) for x, y in pixels]
     frame = axes.get_window_extent(renderer)
     inside = (frame.x0, frame.y0, frame.x1, frame.y1)
+    taken += [text.get_window_extent(renderer).extents for text in axes.texts]
     for (px, py), text, colour in zip(pixels, texts, colours, strict=True):
-        label = axes.annotate(text, (0, 0), color=colour, **style)
+        # Inside of the axes: what lies outside of them has no extent.
+        label = axes.text(0.5, 0.5, text, transform=axes.transAxes, **style)
         box = label.get_window_extent(renderer)
-        width, height = box.width, box.height
+        width, height = WIDER * box.width, box.height
         label.remove()
         best = min(
             _candidates(px, py, width, height),
             key=lambda c: (
-                4 * sum(_overlap(c, other) for other in taken)
+                40 * sum(_overlap(c, other) for other in taken)
                 + 5 * (width * height - _overlap(c, inside))
                 + 2 * math.hypot((c[0] + c[2]) / 2 - px, (c[1] + c[3]) / 2 - py)
             ),
@@ -63,7 +67,7 @@ def place_labels(
 
 def _candidates(x: float, y: float, width: float, height: float) -> Iterator[Box]:
     """Boxes around a point, near ones first."""
-    for gap in (13, 24, 38, 58, 80):
+    for gap in (13, 24, 38, 58, 80, 110, 150):
         for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False):
             cx = x + math.cos(angle) * (gap + width / 2)
             cy = y + math.sin(angle) * (gap + height / 2)

@@ -36,6 +36,12 @@ COLUMNS = {
         "Corrupted", "Mean over all corruptions and severities of the ID test set."
     ),
     "relative_robustness": Column("OOD / ID", "Relative robustness."),
+    "corruption_robustness": Column(
+        "Corr. / ID", "Relative robustness, of data whose only shift is corruption."
+    ),
+    "macro_accuracy": Column(
+        "Macro, ID", "Macro accuracy, the mean recall of the classes, on the ID test."
+    ),
     "ece": Column("ECE, ID", "Expected calibration error on the ID test set.", False),
     "ece_ood": Column(
         "ECE, OOD", "Expected calibration error, mean over the OOD test sets.", False
@@ -44,6 +50,7 @@ COLUMNS = {
         "ECE, corr.", "Expected calibration error, mean over all corruptions.", False
     ),
 }
+EXACT = 1e-12  # a half-width below this is rounding
 METRICS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 SYMBOLS = {"kappa": "κ", "alpha": "α", "lambda": "λ"}
 
@@ -75,12 +82,16 @@ def measures(
     found: dict[str, float | None] = {"id_val": id_val}
     for group in ("id", "ood", "corruption"):
         found[group] = _mean(members.get(group, ()), metric)
-    id_value, ood = found["id"], found["ood"]
+    id_value, ood, corrupted = found["id"], found["ood"], found["corruption"]
     if id_value and ood is not None:
         found["relative_robustness"] = ood / id_value
+    elif id_value and corrupted is not None:
+        found["corruption_robustness"] = corrupted / id_value
     for key, entry in evaluation.items():
         if entry["group"] == "ood" or (entry["group"] == "id" and "ood" in members):
             found[DOMAIN + key] = entry.get(metric)
+    if metric == "accuracy":  # in a segmentation every class has its IoU
+        found["macro_accuracy"] = _mean(members.get("id", ()), "macro_accuracy")
     found["ece"] = _mean(members.get("id", ()), "ece")
     found["ece_ood"] = _mean(members.get("ood", ()), "ece")
     found["ece_corruption"] = _mean(members.get("corruption", ()), "ece")
@@ -135,11 +146,15 @@ def _mean(entries: Any, key: str) -> float | None:
 
 
 def percent(value: Interval | None, sign: str = "") -> str:
-    """Writes a share in per cent: `98.1 ± 0.4`, or `98.1` where one value is all."""
+    """Writes a share in per cent: `98.1 ± 0.4`, or `98.1` where one value is all.
+
+    Seeds that agree to the last digit are one value: what does not hang on the seed has
+    no interval, and `± 0.0` would read as precision.
+    """
     if value is None:
         return "–"
     mean = f"{100 * value.mean:{sign}.1f}"
-    if math.isnan(value.half_width):
+    if math.isnan(value.half_width) or value.half_width < EXACT:
         return mean
     return f"{mean} ± {100 * value.half_width:.1f}"
 

@@ -42,13 +42,25 @@ def save_plane(group: Group, path: pathlib.Path) -> tuple[str, Tips]:
         labels += more
         axes.set_xlabel(f"{column('id').label} (%)")
         axes.set_ylabel(f"{column(shift).label} (%)")
-        note = "Large: chosen settings, with 95 % intervals. Faint: every run."
+        intervals = ", with 95 % intervals" if _have_intervals(group, shift) else ""
+        note = f"Large: chosen settings{intervals}. Faint: every run."
         if outside:
             note += f" At the edge: {outside} runs that lie further out."
         axes.set_title(note, size=9, weight="normal", loc="left")
         points, texts, colours = zip(*labels, strict=True)
         place_labels(axes, points, texts, colors=colours, size=9.5, weight="bold")
         return drawing.save(figure, path), tips | chosen_tips
+
+
+def _have_intervals(group: Group, shift: str) -> bool:
+    """One seed has none."""
+    halves = [
+        method.chosen.columns[key].half_width
+        for method in group.methods.values()
+        for key in ("id", shift)
+        if key in method.chosen.columns
+    ]
+    return bool(np.isfinite(halves).any())
 
 
 def _set_view(axes: Axes, group: Group, shift: str) -> None:

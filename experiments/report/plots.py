@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from experiments.report import curves, heatmap, layers
-from experiments.report.corruptions import corruptions
+from experiments.report.corruptions import severities_of
 from experiments.report.file_names import distinct
 from experiments.report.gather import Run
 from experiments.report.measures import column, in_words
@@ -69,7 +69,7 @@ def draw(group: Group, folder: pathlib.Path, prefix: str = "") -> list[Plot]:
             "What the learning rate does",
             "Line plots of ID and OOD against the learning rate, per method.",
         )
-    if corruptions(group):
+    if len(severities_of(group)) > 1:  # of one there is no line; tables have it
         svg = curves.save_severity(group, path("severity"))
         add("severity", svg, "What corruptions do", "Line plot by severity.")
     if any(layers.relative_drifts(m.chosen) for m in group.methods.values()):

@@ -25,7 +25,7 @@ def tables(group: Group) -> list[Table]:
 def headline(group: Group) -> Table:
     """A row for each method at its chosen setting."""
     keys = group.columns
-    best = {key: _best(group, key) for key in keys}
+    best = {key: best_methods(group, key) for key in keys}
     rows = []
     if group.start:
         cells = [_interval_cell(group.start, key) for key in keys]
@@ -33,15 +33,15 @@ def headline(group: Group) -> Table:
     for method in group.methods.values():
         trial = method.chosen
         cells = [
-            _interval_cell(trial.columns, key, best[key] is method) for key in keys
+            _interval_cell(trial.columns, key, method.key in best[key]) for key in keys
         ]
         rows.append([*_names(method, trial), *cells])
     return Table(
         key="headline",
         title="Every method at its chosen setting",
         caption="In per cent; mean ± 95 % Student-t interval over seeds, where there"
-        " are two or more. Settings are chosen on ID validation alone. The best of a"
-        " column is marked.",
+        " are two or more that differ. Settings are chosen on ID validation alone. The"
+        " best of a column are marked.",
         heads=["Method", "Setting", "Seeds", *(column(key).label for key in keys)],
         hints=["", "", "", *(column(key).hint for key in keys)],
         rows=rows,
@@ -90,7 +90,14 @@ def sweep(group: Group) -> Table | None:
         return None
     keys = [
         key
-        for key in ("id_val", "id", "ood", "corruption", "relative_robustness")
+        for key in (
+            "id_val",
+            "id",
+            "ood",
+            "corruption",
+            "relative_robustness",
+            "corruption_robustness",
+        )
         if key in group.columns
     ]
     rows = []
@@ -134,7 +141,7 @@ def overview(groups: Sequence[Group]) -> Table | None:
             pair = [columns.get(c) for c in ("id", group.shift) if c]
             text = " / ".join(f"{100 * v.mean:.1f}" if v else "–" for v in pair)
             last = pair[-1]
-            best = method is not None and _best(group, group.shift) is method
+            best = key in best_methods(group, group.shift)
             cells.append(Cell(text if any(pair) else "–", last and last.mean, best))
         rows.append([Cell(labels[key], method=key), *cells])
     return Table(
@@ -166,10 +173,14 @@ def _interval_cell(columns: Columns, key: str, best: bool = False) -> Cell:
     return Cell(percent(value), value and value.mean, best)
 
 
-def _best(group: Group, key: str | None) -> Method | None:
-    shown = [m for m in group.methods.values() if key in m.chosen.columns]
+def best_methods(group: Group, key: str | None) -> list[str]:
+    """Those with the best mean of a column, all of equals; none without a rival."""
     high = column(key).high if key else None
-    if high is None or len(shown) < 2:
-        return None
-    sign = 1 if high else -1
-    return max(shown, key=lambda m: sign * m.chosen.columns[str(key)].mean)
+    means = {
+        name: round((1 if high else -1) * method.chosen.columns[str(key)].mean, 9)
+        for name, method in group.methods.items()
+        if key in method.chosen.columns
+    }
+    if high is None or len(means) < 2:
+        return []
+    return [name for name, mean in means.items() if mean == max(means.values())]
