@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,15 @@ COLLECTIVES = (
     "all-to-all",
     "reduce-scatter",
     "collective-permute",
+    "collective-broadcast",
+    "ragged-all-to-all",
 )
+
+# `%name = SHAPES opcode(OPERANDS), ...`. A tuple's shapes stand in round brackets.
+INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\((.*)")
+SHAPE = re.compile(r"\b([a-z]+(\d*)\w*)\[([\d,]*)\]")
+OPERAND = re.compile(r"%([\w.-]+)")
+END_OF_OPERANDS = re.compile(r"\)(?:,|$)")  # and not of a layout such as {0:T(256)}
 
 
 class Cost(NamedTuple):
@@ -86,13 +95,67 @@ def count_copies(hlo: str, sizes: set[int]) -> int:
     return count
 
 
+class Array(NamedTuple):
+    dtype: str
+    elements: int
+    bits: int  # of an element
+
+    @property
+    def bytes(self) -> float:
+        return self.elements * self.bits / 8
+
+
+class Collective(NamedTuple):
+    """One collective operation; it may move several arrays at a time."""
+
+    kind: str
+    operands: list[Array]
+    results: list[Array]
+
+    @property
+    def arrays(self) -> list[Array]:
+        """What it moves: operands or results, whichever are larger."""
+        return max(self.operands, self.results, key=_total)
+
+    @property
+    def bytes(self) -> float:
+        return _total(self.arrays)
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """All in an HLO module's text; what starts and ends apart counts once."""
+    known: dict[str, list[Array]] = {}
+    found = []
+    for line in hlo.splitlines():
+        if not (instruction := INSTRUCTION.match(line)):
+            continue
+        name, shapes, opcode, rest = instruction.groups()
+        known[name] = results = _arrays_of(shapes)
+        if (kind := opcode.removesuffix("-start")) in COLLECTIVES:
+            names = OPERAND.findall(END_OF_OPERANDS.split(rest)[0])
+            operands = [array for operand in names for array in known[operand]]
+            # What starts a collective may return operands, results and counters.
+            if kind != opcode and len(results) > len(operands):
+                results = results[len(operands) : 2 * len(operands)]
+            found.append(Collective(kind, operands, results))
+    return found
+
+
 def collective_bytes(hlo: str) -> float:
-    """Bytes of the results of all collective operations in an HLO module's text."""
-    named, total = "|".join(COLLECTIVES), 0.0
-    for result in re.findall(rf" = (.*?) (?:{named})(?:-start)?\(", hlo):
-        for bits, shape in re.findall(r"[a-z]+(\d+)\w*\[([\d,]*)\]", result):
-            total += int(bits) / 8 * math.prod(map(int, filter(None, shape.split(","))))
-    return total
+    """Bytes that all collectives in an HLO module's text move."""
+    return sum(collective.bytes for collective in collectives(hlo))
+
+
+def _arrays_of(shapes: str) -> list[Array]:
+    arrays = []
+    for dtype, bits, sides in SHAPE.findall(shapes):
+        elements = math.prod(map(int, filter(None, sides.split(","))))
+        arrays.append(Array(dtype, elements, int(bits or 8)))  # a pred has a whole byte
+    return arrays
+
+
+def _total(arrays: Sequence[Array]) -> float:
+    return sum(array.bytes for array in arrays)
 
 
 def on_device(leaf: jax.Array) -> bool:

@@ -97,14 +97,43 @@ def test_sizes_beyond_the_memory_are_left_out(tmp_path, monkeypatch):
     assert "0.1 M parameters left out" in (tmp_path / "scaling.md").read_text()
 
 
-def test_bytes_between_devices_are_read_off_the_program():
-    hlo = """
-  %a = f32[4,3]{1,0} all-gather(%p), dimensions={0}
-  %b = (f32[2]{0}, bf16[5]{0}) all-reduce(%q, %r), to_apply=%sum
-  %c = f32[] all-reduce-start(%s), to_apply=%sum
-  %d = f32[4,3]{1,0} add(%a, %a)
+# A collective, what it moves, and how many bytes that is.
+COLLECTIVES = [
+    ("f32[8,16]{1,0} all-reduce(%x), channel_id=1, to_apply=%add", ["f32"], 512),
+    ("(f32[8,16]{1,0}, bf16[]) all-reduce(%x, %y)", ["f32", "bf16"], 514),
+    ("f32[8,16]{1,0} all-reduce-start(%x), to_apply=%add", ["f32"], 512),
+    ("f32[64,16]{1,0} all-gather(f32[8,16]{1,0:T(8,128)} %x)", ["f32"], 4096),
+    ("(f32[8,16], f32[64,16]) all-gather-start(%x), dimensions={0}", ["f32"], 4096),
+    ("f32[1,16]{1,0} reduce-scatter(%x), dimensions={0}", ["f32"], 512),
+    ("(f32[8,16], f32[8,16], u32[], u32[]) collective-permute-start(%x)", ["f32"], 512),
+    ("pred[100]{0} all-reduce(%p), to_apply=%or", ["pred"], 100),
+    ("f8e4m3fn[32]{0} all-to-all(%e), dimensions={0}", ["f8e4m3fn"], 32),
+    ("pred[100]{0} collective-broadcast(%p)", ["pred"], 100),
+]
+AROUND = """
+  %x = f32[8,16]{1,0} parameter(0)
+  %y = bf16[]{:T(256)} parameter(1)
+  %p = pred[100]{0} parameter(2)
+  %e = f8e4m3fn[32]{0} parameter(3)
+  ROOT %found = INSTRUCTION
+  %done = f32[64,16]{1,0} all-gather-done(%found)
+  %sum = f32[8,16]{1,0} add(%x, %x)
 """
-    assert cost.collective_bytes(hlo) == 48 + 8 + 10 + 4
+
+
+@pytest.mark.parametrize(("instruction", "dtypes", "size"), COLLECTIVES)
+def test_what_devices_send_is_read_off_the_program(instruction, dtypes, size):
+    hlo = AROUND.replace("INSTRUCTION", instruction)
+    (found,) = cost.collectives(hlo)
+    assert f" {found.kind}" in instruction
+    assert [array.dtype for array in found.arrays] == dtypes
+    assert cost.collective_bytes(hlo) == found.bytes == size
+
+
+def test_each_collective_of_a_program_counts():
+    lines = [f"  %c.{i} = {text}" for i, (text, *_) in enumerate(COLLECTIVES)]
+    hlo = AROUND.replace("  ROOT %found = INSTRUCTION", "\n".join(lines))
+    assert cost.collective_bytes(hlo) == sum(size for *_, size in COLLECTIVES)
 
 
 def test_a_child_that_fails_is_told():

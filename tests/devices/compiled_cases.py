@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from devices import hlo, network, placements
+from benchmarks import cost
+from devices import network, placements
 from devices.placements import PLACEMENTS
 
 WIDTH = 256
@@ -99,4 +100,4 @@ def collectives(step, arguments):
     """Those of a step that leaves params and state where they are."""
     where = jax.tree.map(lambda x: x.sharding, arguments[:2])
     jitted = jax.jit(step, donate_argnums=(0, 1), out_shardings=where)
-    return hlo.collectives(jitted.lower(*arguments).compile().as_text())
+    return cost.collectives(jitted.lower(*arguments).compile().as_text())

@@ -4,32 +4,9 @@ import collections
 
 import pytest
 
-from devices import compiled_cases, hlo, network, placements
+from devices import compiled_cases, network, placements
 
 MODES = pytest.mark.parametrize("mode", placements.MODES)
-
-PROGRAM = """
-  %x = f32[8,16]{1,0} parameter(0)
-  %y = bf16[]{:T(256)} parameter(1)
-  %sum.1 = f32[8,16]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
-  %pair = (f32[8,16]{1,0}, bf16[]) all-reduce(%x, %y), replica_groups={{0,1}}
-  %start = (f32[8,16]{1,0}, f32[64,16]{1,0}) all-gather-start(f32[8,16]{1,0} %x)
-  %done = f32[64,16]{1,0} all-gather-done(%start)
-  ROOT %part = f32[1,16]{1,0} reduce-scatter(%x), dimensions={0}
-"""
-
-
-def test_collectives_are_read_off_the_text_of_a_program():
-    whole, scalar = hlo.Array("f32", 128), hlo.Array("bf16", 1)
-    gathered, part = hlo.Array("f32", 1024), hlo.Array("f32", 16)
-    found = hlo.collectives(PROGRAM)
-    assert found == [
-        hlo.Collective("all-reduce", [whole], [whole]),
-        hlo.Collective("all-reduce", [whole, scalar], [whole, scalar]),
-        hlo.Collective("all-gather", [whole], [gathered]),
-        hlo.Collective("reduce-scatter", [whole], [part]),
-    ]
-    assert [collective.bytes for collective in found] == [512, 514, 4096, 512]
 
 
 def tell(name, found):
