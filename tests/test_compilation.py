@@ -1,6 +1,7 @@
 """FTP compiled, mapped and donated: the same types, programs, numbers and buffers."""
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -91,6 +92,31 @@ def test_params_and_state_can_be_donated_from_the_first_step_on(init, own_anchor
         params, state = step(params, state, g)
         assert all(leaf.is_deleted() for leaf in donated)
     assert_same(params, expected)
+
+
+# In the default mode the limit is 19.5, in `test_ftp.py`; 10 are adamw's own.
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"displacement_dtype": "int8"}, 25.0),
+        ({"displacement_dtype": "bfloat16"}, 22.5),
+        ({"anchor": "implicit"}, 21.5),
+    ],
+    ids=["int8", "bfloat16", "implicit"],
+)
+def test_a_mode_copies_no_leaf_and_makes_few_passes_over_the_params(options, most):
+    params = {f"{i}/kernel": jnp.ones((64, 96)) for i in range(6)}
+    tx = with_ftp(optax.adamw(1e-3), **options)
+
+    def step(params: Any, state: Any, g: Any):
+        updates, state = tx.update(g, state, params)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(step, donate_argnums=(0, 1))
+    compiled = jitted.lower(params, tx.init(params), params).compile()
+    assert not re.findall(r"\w+\[64,96\]\S* copy\(", compiled.as_text())
+    size = sum(leaf.nbytes for leaf in params.values())
+    assert compiled.cost_analysis()["bytes accessed"] / size < most
 
 
 @each_optimizer

@@ -12,6 +12,14 @@ from ftp_optax import flax_axes, with_ftp
 
 STEPS, BATCH, WIDTH, LAYERS = 50, 16, 16, 8
 AXES = functools.partial(flax_axes, scanned="^blocks/")
+OPTIONS = {
+    "default": {},
+    "int8": {"displacement_dtype": "int8"},
+    "implicit anchor": {"anchor": "implicit"},
+    "host anchor": {"anchor_memory": "pinned_host"},
+    "frobenius": {"norm": "frobenius"},
+    "active": {"hypergradient": "active"},
+}
 
 
 def shapes(width=WIDTH, stacked=False):
@@ -92,11 +100,10 @@ def loss(params, batch, use=as_it_is, lies=anywhere):
     return jnp.mean((predicted - y) ** 2)
 
 
-def optimizer(**arguments):
+def optimizer(option="default", **arguments):
     """At these rates radii bind some of the rows: neither none nor all."""
-    return with_ftp(
-        optax.adamw(3e-3), radius_optimizer=optax.adam(5e-2), axes=AXES, **arguments
-    )
+    arguments = {"radius_optimizer": optax.adam(5e-2), "axes": AXES, **arguments}
+    return with_ftp(optax.adamw(3e-3), **OPTIONS[option], **arguments)
 
 
 def step_of(tx, gradient):
@@ -129,19 +136,19 @@ def result(params, state):
 
 
 @functools.cache
-def trained_on_one_device(stacked=False):
-    params, tx = pretrained(stacked), optimizer()
+def trained_on_one_device(stacked=False, option="default", steps=STEPS):
+    params, tx = pretrained(stacked), optimizer(option)
     step = jax.jit(step_of(tx, jax.grad(loss)), donate_argnums=(0, 1))
-    return train(step, params, tx.init(params), batch())
+    return train(step, params, tx.init(params), batch(), steps)
 
 
-def expected(stacked=False):
-    return result(*trained_on_one_device(stacked))
+def expected(*run):
+    return result(*trained_on_one_device(*run))
 
 
-def how_it_went(stacked=False):
+def how_it_went(stacked=False, *run):
     """Losses before and after, and radius, drift and share of bound rows by path."""
-    params, state = trained_on_one_device(stacked)
+    params, state = trained_on_one_device(stacked, *run)
     summary = ftp_optax.summary(state, params, axes=AXES)
     losses = [float(loss(p, batch())) for p in (pretrained(stacked), params)]
     return losses, {path: tuple(map(np.asarray, s)) for path, s in summary.items()}

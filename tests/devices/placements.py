@@ -7,6 +7,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import ftp_optax
 from devices import network
 
 MODES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
@@ -91,12 +92,53 @@ def state_specs(tx, params, specs):
     """Those of the params for what belongs to a param, and replication for the rest."""
     state = jax.eval_shape(tx.init, params)
     return optax.tree.map_params(
-        tx, lambda _, spec: spec, state, specs, transform_non_params=lambda _: P()
+        tx,
+        lambda x, spec: x if isinstance(x, optax.MaskedNode) else spec,
+        state,
+        specs,
+        transform_non_params=lambda _: P(),
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
     )
 
 
 def shardings(mesh, specs):
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def in_shards(tree, mesh, specs):
+    """The arrays as the specs say, each in the memory in which it is."""
+    return jax.tree.map(
+        lambda x, where: jax.device_put(
+            x, where.with_memory_kind(x.sharding.memory_kind)
+        ),
+        tree,
+        shardings(mesh, specs),
+    )
+
+
+def misplaced(state, wheres, mesh, host=False):
+    """{field and number of the leaf: sharding} of what lies elsewhere than it should.
+
+    `wheres` are the shardings of the params in tree order, for anchor and displacement;
+    the rest has to be replicated. `host`: the anchor has to be in the host's memory.
+    """
+    everywhere = NamedSharding(mesh, P())
+    is_ftp = lambda node: isinstance(node, ftp_optax.FTPState)
+    (found,) = filter(is_ftp, jax.tree.leaves(state, is_leaf=is_ftp))
+    wrong = {}
+    for field, tree in found._asdict().items():
+        leaves = jax.tree.leaves(tree)
+        if field == "anchor" and not leaves:
+            continue  # it is implicit
+        assert leaves
+        of_params = field in ("anchor", "displacement")
+        expected = wheres if of_params else [everywhere] * len(leaves)
+        memory = "pinned_host" if host and field == "anchor" else "device"
+        for i, (leaf, where) in enumerate(zip(leaves, expected, strict=True)):
+            where = where.with_memory_kind(memory)
+            if not leaf.sharding.is_equivalent_to(where, leaf.ndim):
+                wrong[f"{field} {i}"] = str(leaf.sharding)
+    return wrong
 
 
 def batch_sharding(placement, mesh):
@@ -124,12 +166,12 @@ def loss_of(placement, mode, layers=None):
     return loss
 
 
-def arranged(name, mode="auto", stacked=False, layers=None):
+def arranged(name, mode="auto", stacked=False, layers=None, option="default"):
     """Step, params, state and batch at the start, where they belong.
 
     To be used, with explicit axes, within `jax.set_mesh` of the same mesh.
     """
-    placement, tx = PLACEMENTS[name], network.optimizer()
+    placement, tx = PLACEMENTS[name], network.optimizer(option)
     mesh = mesh_of(placement, mode)
     params = network.pretrained(stacked)
     params = jax.device_put(params, shardings(mesh, specs(placement, params, layers)))
@@ -139,12 +181,19 @@ def arranged(name, mode="auto", stacked=False, layers=None):
     return step, params, tx.init(params), batch
 
 
-def train(name, mode, stacked=False, layers=None):
-    """Params and radii after training where the placement puts them."""
-    with jax.set_mesh(mesh_of(PLACEMENTS[name], mode)):
-        step, params, state, batch = arranged(name, mode, stacked, layers)
-        where = jax.tree.map(lambda w: w.sharding, params)
-        params, state = network.train(step, params, state, batch)
-        for leaf, sharding in zip(*map(jax.tree.leaves, (params, where)), strict=True):
-            assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim), leaf.sharding
+def train(
+    name, mode, stacked=False, layers=None, option="default", steps=network.STEPS
+):
+    """Params and radii after training where the placement puts them, and leaves them.
+
+    So does it with the state: anchor and displacement as the params, the rest all over.
+    """
+    mesh = mesh_of(PLACEMENTS[name], mode)
+    with jax.set_mesh(mesh):
+        step, params, state, batch = arranged(name, mode, stacked, layers, option)
+        wheres = [w.sharding for w in jax.tree.leaves(params)]
+        params, state = network.train(step, params, state, batch, steps)
+        for leaf, where in zip(jax.tree.leaves(params), wheres, strict=True):
+            assert leaf.sharding.is_equivalent_to(where, leaf.ndim), leaf.sharding
+        assert misplaced(state, wheres, mesh, option == "host anchor") == {}
         return network.result(params, state)

@@ -1,9 +1,11 @@
 """Training inside `jax.shard_map`, where every device sees its own shard alone."""
 
 import jax
+import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import ftp_optax
 from devices import network, placements
 from devices.placements import PLACEMENTS
 
@@ -45,20 +47,22 @@ def run(tx, gradient, params, specs, mesh, steps=network.STEPS, check_vma=True):
         out_specs=(specs, state_specs),
         check_vma=check_vma,
     )
-    state = jax.device_put(tx.init(params), placements.shardings(mesh, state_specs))
-    params = jax.device_put(params, placements.shardings(mesh, specs))
+    state = placements.in_shards(tx.init(params), mesh, state_specs)
+    params = placements.in_shards(params, mesh, specs)
     batch = jax.device_put(network.batch(), NamedSharding(mesh, P(mesh.axis_names)))
     jitted = jax.jit(step, donate_argnums=(0, 1))
     params, state = network.train(jitted, params, state, batch, steps)
     return network.result(params, state)
 
 
-def train(name, form, stacked=False, check_vma=True):
+def train(
+    name, form, stacked=False, check_vma=True, option="default", steps=network.STEPS
+):
     placement, params = PLACEMENTS[name], network.pretrained(stacked)
     specs = placements.specs(placement, params)
-    tx = network.optimizer(specs=specs_as(form, placement, params))
+    tx = network.optimizer(option, specs=specs_as(form, placement, params))
     mesh, gradient = placements.mesh_of(placement), gradient_of(placement)
-    return run(tx, gradient, params, specs, mesh, check_vma=check_vma)
+    return run(tx, gradient, params, specs, mesh, steps, check_vma)
 
 
 def refusal(name):
@@ -68,6 +72,38 @@ def refusal(name):
     mesh = placements.mesh_of(placement)
     try:
         run(network.optimizer(), gradient_of(placement), params, specs, mesh, steps=1)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def one_update(tx):
+    return lambda params: tx.update(params, tx.init(params), params)[0]
+
+
+def projected(method):
+    return lambda params: method.project(params, method.init(params))
+
+
+RELATIVES = {
+    "mars_sp": one_update(ftp_optax.mars_sp(0.1)),
+    "mars_pgm": one_update(ftp_optax.mars_pgm(0.1)),
+    "spd": one_update(ftp_optax.spd(0.1, gradient="updates")),
+    "with_spd": one_update(ftp_optax.with_spd(optax.sgd(0.1), 0.1)),
+    "digrap": one_update(ftp_optax.digrap()),
+    "tpgm": projected(ftp_optax.tpgm()),
+}
+
+
+def refusal_of(relative, name):
+    """What a relative of the method says of params that lie like that."""
+    placement, params = PLACEMENTS[name], network.pretrained()
+    specs, mesh = placements.specs(placement, params), placements.mesh_of(placement)
+    call = jax.shard_map(
+        RELATIVES[relative], mesh=mesh, in_specs=(specs,), out_specs=specs
+    )
+    try:
+        jax.eval_shape(call, params)
     except ValueError as error:
         return str(error)
     return None

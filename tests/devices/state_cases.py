@@ -7,32 +7,10 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import ftp_optax
 from devices import network, placements
-from devices.placements import PLACEMENTS
+from devices.placements import PLACEMENTS, misplaced
 
 SPLITS = ("rows", "columns", "tensor and rows or columns")
-
-
-def misplaced(state, wheres, mesh):
-    """{field and number of the leaf: spec} of what lies elsewhere than it should.
-
-    `wheres` are the shardings of the params in tree order, for anchor and displacement;
-    the rest has to be replicated.
-    """
-    everywhere = NamedSharding(mesh, P())
-    is_ftp = lambda node: isinstance(node, ftp_optax.FTPState)
-    (found,) = filter(is_ftp, jax.tree.leaves(state, is_leaf=is_ftp))
-    wrong = {}
-    for field, tree in found._asdict().items():
-        leaves = jax.tree.leaves(tree)
-        assert leaves
-        of_params = field in ("anchor", "displacement")
-        expected = wheres if of_params else [everywhere] * len(leaves)
-        for i, (leaf, where) in enumerate(zip(leaves, expected, strict=True)):
-            if not leaf.sharding.is_equivalent_to(where, leaf.ndim):
-                wrong[f"{field} {i}"] = str(leaf.sharding)
-    return wrong
 
 
 def of_init(split, mode, how):

@@ -42,6 +42,16 @@ def test_params_in_shards_without_specs_are_refused(eight, split):
     assert re.search(r"block/(query|out|up|down)/(kernel|bias)", said)
 
 
+@pytest.mark.parametrize("relative", shard_map_cases.RELATIVES)
+@pytest.mark.parametrize("split", ["rows", "columns", "tensor"])
+def test_relatives_refuse_a_leaf_in_shards_and_take_a_whole_one(eight, split, relative):
+    said = eight(shard_map_cases.refusal_of, relative, split)
+    assert said is not None
+    assert re.match(r"specs: the leaf 'block/\w+/\w+' differs between the", said)
+    assert said.endswith("other methods expect whole leaves.")
+    assert eight(shard_map_cases.refusal_of, relative, "data parallel") is None
+
+
 def test_specs_that_split_a_stack_by_its_layers_are_refused():
     tx = network.optimizer(specs=jax.P("fsdp"))
     with pytest.raises(ValueError, match=r"specs: .*'blocks/down/bias'.* layers"):

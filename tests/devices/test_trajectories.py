@@ -1,4 +1,7 @@
-"""Training on eight devices ends where training on one does, however it is split."""
+"""Training on eight devices ends where training on one does, however it is split.
+
+After the last step params and state still lie where they did; `placements.train` looks.
+"""
 
 import numpy as np
 import pytest
