@@ -181,7 +181,11 @@ def _gradient(grad_fn: Any, parts: int, state: TrainState, batch: Batch) -> Any:
         grads, (statistics, scalars) = grad_fn(state.params, statistics, part)
         return (optax.tree.add(total, grads), statistics), scalars
 
-    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    # Every n-th image, so that each device keeps its own: a part of consecutive ones
+    # would lie on a few devices and be sent to all.
+    cut = jax.tree.map(
+        lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+    )
     start = (optax.tree.zeros_like(state.params), state.statistics)
     (total, statistics), scalars = jax.lax.scan(body, start, cut)
     means = jax.tree.map(jnp.mean, scalars)
