@@ -39,7 +39,9 @@ class Log:
         self.seen: dict[str, Any] = content["seen"]
         self.seconds: float = content["seconds"]
         self._losses: list[Any] = content["pending"]  # of the epoch so far
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+        # TensorBoard hides what an earlier start wrote from here on.
+        purged = step + 1 if step else 0
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=purged)
 
     def saved(self) -> dict[str, Any]:
         """All of it, as JSON."""
