@@ -8,16 +8,31 @@ from typing import Any
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Interrupted(Exception):  # noqa: N818, like KeyboardInterrupt it is no error
-    """A run stopped early and was saved.
+class Interrupted(KeyboardInterrupt):
+    """A run was told to stop, and can go on from what it has saved.
 
     Attributes:
       status: the exit status that a shell expects, 128 + the signal's number.
     """
 
-    def __init__(self, number: int):
-        super().__init__(f"{signal.Signals(number).name}: saved.")
+    def __init__(self, number: int, how: str = "saved"):
+        super().__init__(f"{signal.Signals(number).name}: {how}.")
         self.status = 128 + number
+
+
+def stop_at_once() -> None:
+    """Lets the signals raise an `Interrupted` wherever the process is.
+
+    That is right where nothing is lost, and all that training has to lose it puts away
+    under an `Interruption`.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise Interrupted(number, "stopped")
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
 
 
 class Interruption:

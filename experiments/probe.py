@@ -17,7 +17,7 @@ from experiments.placement import Placement
 from experiments.views import View
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)  # scikit-learn's C, less is stronger
-PIXELS = 20_000  # of a segmentation set, drawn evenly, that the fit sees
+EXAMPLES = 20_000  # at most, images or pixels of the training set, that the fit sees
 
 
 class Features(NamedTuple):
@@ -61,6 +61,7 @@ def extract(
         batch_size=view.batch_size,
         image_size=view.image_size,
         resize=view.resize,
+        limit=view.limit or None,
     )
     for batch in batches:
         placed = placement.batch(batch)
@@ -86,10 +87,10 @@ def _centres(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def thinned(features: Features) -> Features:
-    """At most `PIXELS` of them, drawn evenly."""
-    if len(features.labels) <= PIXELS:
+    """At most `EXAMPLES` of them, drawn evenly."""
+    if len(features.labels) <= EXAMPLES:
         return features
-    every = np.linspace(0, len(features.labels) - 1, PIXELS).astype(int)
+    every = np.linspace(0, len(features.labels) - 1, EXAMPLES).astype(int)
     return Features(features.inputs[every], features.labels[every])
 
 

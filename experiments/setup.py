@@ -13,7 +13,14 @@ from experiments.methods import METHODS
 from experiments.optimization import Knobs, Recipe
 from experiments.placement import Placement
 from experiments.settings import SettingError, plain_dict
-from experiments.start import Folders, Origin, Start, opened, starting_point
+from experiments.start import (
+    RANDOM,
+    Folders,
+    Origin,
+    Start,
+    opened,
+    starting_point,
+)
 from experiments.versions import versions
 from experiments.views import View
 
@@ -94,11 +101,12 @@ def set_up(config: Config) -> Setup:
     view = View(
         config.evaluation_batch_size, tuple(data.image_size), data.resize, data.limit
     )
+    weights = None if config.model.weights == RANDOM else config.model.weights
     origin = Origin(
         model=config.model.name,
         options=_model_options(config),
-        weights=config.model.weights,
-        seed=0 if config.model.weights else config.seed,
+        weights=weights,
+        seed=config.seed if weights is None else 0,
         dtype=config.model.dtype,
         head="probed head" if method.probe_first else config.start,
         train=data.train,

@@ -14,13 +14,14 @@ import numpy as np
 from flax import nnx
 
 from experiments import models, probe, records
-from experiments.datasets.sources import Source, open_source
+from experiments.datasets.sources import DataError, Source, open_source
 from experiments.methods import Params
 from experiments.models import weights
 from experiments.placement import Placement
 from experiments.views import View
 
 STARTS = ("new head", "probed head", "loaded head")
+RANDOM = "random"  # in place of a file of weights, for a pre-training
 HEAD = "^head/"
 
 
@@ -110,17 +111,21 @@ def probing(origin: Origin) -> Probing:
     start, placement = _pretrained(origin), Placement()
     params, statistics = placement.replicated((start.params, start.statistics))
 
-    def features(spec: str) -> probe.Features:
-        source = opened(spec, origin.folders)
-        view = origin.view
+    def features(source: Source, limit: int = 0) -> probe.Features:
+        view = origin.view._replace(limit=limit)
         return probe.extract(
             start.graphdef, params, statistics, source, view, placement
         )
 
-    train = features(origin.train)
-    if opened(origin.train, origin.folders).task == "segmentation":
-        train = probe.thinned(train)
-    return Probing(train, features(origin.validation))
+    seen = opened(origin.train, origin.folders)
+    train = features(seen, probe.EXAMPLES if seen.task == "classification" else 0)
+    train = probe.thinned(train)
+    if (found := len(np.unique(train.labels))) < 2:
+        raise DataError(
+            f"data.train: a head is probed on examples of at least two classes, got"
+            f" {found} in {origin.train}."
+        )
+    return Probing(train, features(opened(origin.validation, origin.folders)))
 
 
 def with_head(start: Start, head: probe.Head) -> Start:

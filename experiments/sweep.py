@@ -1,6 +1,7 @@
-"""Runs every method at every setting and seed, then the chosen settings once more.
+r"""Runs every method at every setting and seed, then the chosen settings once more.
 
-python -m experiments.sweep --config=experiments/configs/pacs_study.py --out=runs/pacs
+python -m experiments.sweep --config=experiments/configs/pacs_study.py \
+  --config.run.model.weights=RESNET18.npz --out=runs/pacs
 
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
@@ -65,6 +66,11 @@ def settings(config: Config) -> dict[str, list[Setting]]:
     Raises:
       SettingError: a method is unknown, or has more settings than another.
     """
+    if "run" not in config:
+        raise SettingError(
+            "config: expected that of a study, got that of one run; give it to python"
+            " -m experiments.train."
+        )
     found = {}
     for method in config.methods:
         one_of("methods", method, METHODS)

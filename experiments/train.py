@@ -1,7 +1,7 @@
 r"""Fine-tunes one model with one method, and measures it on every domain.
 
     python -m experiments.train --config=experiments/configs/pacs.py \
-        --config.method=ftp --config.learning_rate=1e-3 --out=runs/pacs/ftp
+        --config.model.weights=RESNET18.npz --config.method=ftp --out=runs/pacs/ftp
 
 Every option of the configuration can be set from the command line. The same command run
 again goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse, and ends
@@ -50,7 +50,7 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
 
     Raises:
       ValueError: data, weights, configuration or folder do not fit.
-      Interrupted: a signal arrived; the run is saved.
+      Interrupted: a signal arrived while it trained; the run is saved.
     """
     check(config)
     record = records.open_run(out, plain_dict(config))
@@ -134,6 +134,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                 checkpoints.close()
                 log.close()
                 raise Interrupted(interruption.number)
+        save()  # to measure a model may take longer than to train it
     checkpoints.close()
     log.close()
     params, statistics = best

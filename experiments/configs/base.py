@@ -41,7 +41,8 @@ def get_config() -> Config:
 
     config.model = ConfigDict()
     config.model.name = "resnet18-trunk"  # a key of experiments.models.MODELS
-    config.model.weights = config_dict.placeholder(str)  # .npz, .safetensors, .pt, .pth
+    # .npz, .safetensors, .pt, .pth; the folder of a finished run; or "random".
+    config.model.weights = config_dict.placeholder(str)
     # Of the backbone, such as --config.model.options="{'epsilon': 1e-6}" of a ViT.
     config.model.options = ConfigDict()
     config.model.dtype = "float32"  # of the computation; parameters are float32

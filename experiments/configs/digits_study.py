@@ -7,6 +7,8 @@ python -m experiments.sweep --config=experiments/configs/digits_study.py \
 
 Every seed begins with its own pre-trained network, hence {seed} in the path of the
 weights. The head comes with them and is held near its value like every layer.
+Numbers to reach, ID / OOD accuracy in %: start 94.4 / 83.8, fine-tuning 97.3 / 80.5,
+FTP 97.4 / 80.6, MARS-PGM 97.8 / 81.3. The others are in docs/results/index.md.
 """
 
 from experiments.configs import digits

@@ -2,6 +2,9 @@ r"""PACS: fine-tune on photographs, test on art, cartoons and sketches.
 
 python -m experiments.train --config=experiments/configs/pacs.py \
   --config.data.source_dir=PACS --config.model.weights=RESNET18.npz --out=runs/ftp
+
+Numbers to reach, ID / OOD accuracy in %, one seed, at most 1,000 test images a domain:
+FTP 86.8 / 28.3, fine-tuning at 3e-4 81.6 / 27.0, a linear probe 88.4 / 30.2.
 """
 
 from experiments.configs import base

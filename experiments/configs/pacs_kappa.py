@@ -3,6 +3,9 @@ r"""FTP on PACS at every learning rate and kappa, beside fine-tuning; and its va
 python -m experiments.sweep --out=runs/pacs-kappa-probed \
   --config=experiments/configs/pacs_kappa.py:resnet18-trunk,probed \
   --config.run.data.source_dir=PACS --config.run.model.weights=RESNET18.npz
+
+Numbers to reach, ID / OOD accuracy in %, at 1e-3: fine-tuning 58.8 / 15.7, FTP with
+kappa 0 94.0 / 30.0, with kappa 1 87.6 / 30.2. All are in docs/results/choosing.md.
 """
 
 from experiments.configs import pacs_study

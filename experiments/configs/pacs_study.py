@@ -3,6 +3,9 @@ r"""The study on PACS: every method, six settings each, then three seeds of the 
 python -m experiments.sweep --out=runs/pacs-resnet18-trunk-new \
   --config=experiments/configs/pacs_study.py:resnet18-trunk,new \
   --config.run.data.source_dir=PACS --config.run.model.weights=RESNET18.npz
+
+Numbers to reach, ID / OOD accuracy in %: FTP 88.3 / 23.3, fine-tuning 82.0 / 22.1, a
+linear probe 92.0 / 30.5. Those of the other parts are in docs/results/index.md.
 """
 
 from experiments.configs import pacs

@@ -124,6 +124,11 @@ def commands(name):
     return [(job, shlex.split(line.partition(";")[0])) for job, line in found]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_opens_with_the_numbers_to_reach(name):
+    assert re.search(r"\bnumbers?\s+to\s+reach\b", module(name).__doc__, re.I)
+
+
 # ml_collections loads a file by a method that is deprecated.
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)

@@ -143,6 +143,7 @@ def test_weights_that_cannot_be_the_start_are_refused(data_dir, pretrained, tmp_
         config = small_config("", data_dir)
         config.model.weights = str(pretrained)
         config.model.options = ConfigDict(changes)
+        config.data.image_size = (changes.get("image_size", 16),) * 2
         return config
 
     (tmp_path / "unfinished").mkdir()

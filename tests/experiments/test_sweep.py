@@ -72,6 +72,14 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
     assert sweep.sweep(study(), tmp_path, QUIET) == content
 
 
+def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
+    with pytest.raises(SettingError, match=r"config: .* of one run; .*experiments.tr"):
+        sweep.sweep(small_config(), tmp_path / "sweep", QUIET)
+    with pytest.raises(SettingError, match=r"config: .* of a study; .*experiments.swe"):
+        train.run(study(), tmp_path / "run", QUIET)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_every_method_has_the_same_budget():
     unequal = study()
     unequal.settings.ftp = ((1e-3, 0.0),)

@@ -1,0 +1,86 @@
+"""What a run says of itself while it trains."""
+
+import io
+import re
+import struct
+import time
+
+import jax
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from experiments import train
+from experiments.interruption import Interrupted
+from experiments.log import Log
+from experiments.progress import progress
+from mocked_runs import QUIET, small_config, stop_at
+
+pytestmark = pytest.mark.usefixtures("mocked_data")
+
+
+def test_tensorboard_can_show_loss_accuracy_radii_and_drifts(tmp_path):
+    train.run(small_config(method="ftp"), tmp_path / "run", QUIET)
+    (events,) = (tmp_path / "run/tensorboard").iterdir()
+    content = events.read_bytes()
+    for tag in ("train/loss", "train/accuracy", "validation/id"):
+        assert tag.encode() in content
+    for quantity in ("radius", "drift", "bound"):
+        assert f"{quantity}/backbone/conv1/kernel".encode() in content
+
+
+def test_a_terminal_shows_images_per_second_and_the_time_left():
+    console = Console(force_terminal=True, width=140, file=io.StringIO())
+    with progress(console, total=4, images=8) as advance:
+        for _ in range(4):
+            advance("epoch 1", 1)
+            time.sleep(0.1)
+    shown = console.file.getvalue()
+    rates = [int(rate) for rate in re.findall(r"(\d+) images/s", shown)]
+    assert rates
+    assert 10 < max(rates) <= 100  # 8 images every 0.1 s, at most
+    assert "4/4" in shown
+
+
+def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
+    saved = Log(tmp_path, 0, None)
+    assert not saved.diverged
+    saved.step({"loss": jax.numpy.nan})
+    saved.epoch(1, 1, 0.1)
+    assert Log(tmp_path, 1, saved.saved()).diverged
+
+
+def shown(folder, tag):
+    """The steps that TensorBoard shows of a scalar."""
+    events = []
+    for file in folder.iterdir():
+        content, place = file.read_bytes(), 0
+        while place < len(content):  # a length, its checksum, an event, its checksum
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = content[place + 12 : place + 12 + length]
+            events.append(Event.FromString(event))
+            place += length + 16
+    steps = []
+    for event in sorted(events, key=lambda event: event.wall_time):
+        if event.session_log.status == SessionLog.START:
+            steps = [step for step in steps if step < event.step]
+        steps += [event.step for value in event.summary.value if value.tag == tag]
+    return steps
+
+
+def test_tensorboard_shows_every_step_of_a_run_that_went_on(tmp_path, monkeypatch):
+    config = small_config(method="fine-tune", steps=7)
+    stop_at(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "run", QUIET)
+    train.run(config, tmp_path / "run", QUIET)
+    assert shown(tmp_path / "run/tensorboard", "train/loss") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_tensorboard_hides_what_was_logged_after_the_last_checkpoint(tmp_path):
+    for step in (0, 2, 0):  # a first start, one after two steps, one from the start
+        log = Log(tmp_path / str(step), step, None)
+        for later in (1, 2, 3):
+            log.observe(step + later, {"loss": 1.0}, {})
+        log.close()
+    assert shown(tmp_path / "0/tensorboard", "train/loss") == [1, 2, 3]

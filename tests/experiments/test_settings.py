@@ -1,0 +1,147 @@
+"""What the options of a run lead to, and those that are refused before it begins."""
+
+import dataclasses
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import train
+from experiments.datasets import imagenet_c
+from experiments.optimization import Recipe
+from experiments.settings import SettingError
+from experiments.setup import set_up
+from mocked_runs import QUIET, small_config
+
+pytestmark = pytest.mark.usefixtures("mocked_data")
+
+
+def test_the_recipe_of_a_step_is_what_the_configuration_says():
+    chosen = {
+        "method": "l2-sp",
+        "optimizer": "sgd",
+        "steps": 9,
+        "final_scale": 0.1,
+        "weight_decay": 0.01,
+        "momentum": 0.8,
+        "clip_norm": 2.0,
+        "accumulate": 2,
+        "label_smoothing": 0.1,
+        "freeze_statistics": True,
+    }
+    recipe = Recipe(**chosen, warmup_steps=3, new=("^head/",))
+    for field in dataclasses.fields(recipe):
+        assert getattr(recipe, field.name) != field.default, "it could be ignored"
+    assert train.set_up(small_config(warmup_epochs=1.0, **chosen)).recipe == recipe
+    epochs = train.set_up(small_config(steps=0, epochs=2))  # of three batches each
+    assert (epochs.steps_per_epoch, epochs.recipe.steps) == (3, 6)
+
+
+def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
+    monkeypatch,
+):
+    drawn = {}
+
+    def batches(source, **options):
+        drawn[source.name] = options
+        return [source.name]
+
+    monkeypatch.setattr(train, "train_batches", batches)
+    chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "data.cache": False}
+    config = small_config(method="tpgm", seed=5, **chosen, **{"data.workers": 2})
+    found = train.iterators(set_up(config))
+    assert {name: next(names) for name, names in found.items()} == {
+        "train": "cifar10:train",
+        "held_out": "cifar10:test",
+    }
+    shared = {"batch_size": 8, "image_size": (16, 16), "seed": 5, "workers": 2}
+    shared |= {"cache": False, "flip": False}
+    assert drawn["cifar10:train"] == shared | {"scale": (0.3, 0.9)}
+    assert drawn["cifar10:test"] == shared | {"scale": (1.0, 1.0)}
+    train.iterators(set_up(small_config(method="tpgm")))
+    assert [drawn[f"cifar10:{split}"]["flip"] for split in ("train", "test")] == [1, 0]
+
+
+def test_random_weights_are_said_to_be_wanted(tmp_path):
+    record = train.run(small_config(), tmp_path / "run", QUIET)
+    assert record["config"]["model"]["weights"] == "random"
+    origin = set_up(small_config(seed=3)).origin
+    assert (origin.weights, origin.seed) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ftpp"}, "method: expected one of .*Did you mean 'ftp'"),
+        ({"model.name": "resnet"}, "model.name: expected one of"),
+        ({"start": "old head"}, "start: expected one of new head, probed head"),
+        ({"data.id": "photo"}, "data.id and .*: expected one of id, ood"),
+        ({"data.train": None}, "data.train: it has no default"),
+        ({"method": "fine-tune", "strength": 0.5}, "strength: fine-tune has none"),
+        ({"accumulate": 3}, "accumulate: expected a divisor of batch_size, 8"),
+        ({"batch_size": 0}, "batch_size: expected a finite number from 1 on"),
+        ({"epochs": 0, "steps": 0}, "epochs: expected a number above 0"),
+        ({"model.weights": None}, "model.weights: expected a file, .* or 'random'"),
+        ({"start": "loaded head"}, "model.weights: a loaded head needs a file"),
+        ({"method": "ftp", "strength": 1.5}, r"strength: .* in \[0, 1\], got 1.5"),
+        ({"method": "spd", "strength": -1.0}, r"strength: .* in \[0, inf\], got -1"),
+        ({"method": "ftp", "trained_from": "runs/x"}, "trained_from: ftp trains by"),
+        ({"label_smoothing": 7.0}, r"label_smoothing: .* in \[0, 1\), got 7"),
+        ({"label_smoothing": 1.0}, r"label_smoothing: .* in \[0, 1\), got 1"),
+        ({"momentum": 1.0}, r"momentum: .* in \[0, 1\), got 1"),
+        ({"final_scale": 2.0}, r"final_scale: .* in \[0, 1\], got 2"),
+        ({"learning_rate": float("inf")}, "learning_rate: .* finite .*, got inf"),
+        ({"learning_rate": float("nan")}, "learning_rate: .* finite .*, got nan"),
+        ({"seed": -1}, "seed: expected a finite number from 0 on, got -1"),
+        ({"data.workers": -1}, "data.workers: expected a finite number from 0 on"),
+        ({"data.image_size": (64,)}, r"data.image_size: .* two numbers.*\(64,\)"),
+        ({"data.image_size": ("(3", "4")}, "data.image_size: expected two numbers"),
+        ({"data.image_size": (64, 0)}, "data.image_size: expected a finite number"),
+        ({"data.scale": (0.5,)}, r"data.scale: expected two numbers.*\(0.5,\)"),
+        ({"data.resize": 8}, r"data.resize: .* shorter side .*\(16, 16\).* got 8"),
+        ({"clip_norm": -1.0}, "clip_norm: expected a finite number from 0 on"),
+        ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
+        ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
+        ({"data.limit": -3}, "data.limit: expected a finite number from 0"),
+        ({"data.corruptions": ("foggy",)}, "data.corruptions: .*Did you mean 'fog'"),
+        ({"data.severities": (6,)}, "data.severities: expected one of 1, 2, 3, 4, 5"),
+        ({"data.corruptions": ("fog",)}, "data.image_size: corruptions need 32 pixels"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        train.run(small_config(**changes), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_corruptions_without_their_library_are_refused_before_training(
+    tmp_path, monkeypatch
+):
+    def fail():
+        raise ImportError("pip install imagecorruptions-imaug.")
+
+    monkeypatch.setattr(imagenet_c, "_library", fail)
+    config = small_config(**{"data.corruptions": ("fog",), "data.image_size": (32, 32)})
+    with pytest.raises(SettingError, match=r"data.corruptions: pip install"):
+        train.run(config, tmp_path / "run", QUIET)
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    with pytest.raises(SettingError, match=r"warmup_epochs: .* takes 2 steps"):
+        train.set_up(small_config(warmup_epochs=1.0))
+
+
+def test_a_model_is_made_for_the_size_of_the_images(tmp_path):
+    def options(**changes):
+        config = small_config(**{"model.name": "vit-tiny-16", **changes})
+        return dict(set_up(config).origin.options)
+
+    assert options(**{"data.image_size": (32, 32)}) == {"image_size": 32}
+    for size, given, message in (
+        ((32, 48), {}, r"data.image_size: .*takes square images, .* 32 .*\(32, 48\)"),
+        ((40, 40), {}, r"model.options: vit-tiny-16: image_size: expected a multiple"),
+        ((32, 32), {"depht": 3}, r"model.options: vit-tiny-16: .*'depht'"),
+    ):
+        config = small_config(**{"model.name": "vit-tiny-16", "data.image_size": size})
+        config.model.options = ConfigDict(given)
+        with pytest.raises(SettingError, match=message):
+            train.run(config, tmp_path / "run", QUIET)
