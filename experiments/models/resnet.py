@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.models.backbone import Backbone
+from experiments.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from experiments.models.primitives import (
     batch_norm,
     max_pool,
@@ -81,6 +81,8 @@ class ResNet(Backbone):
         bias, as they do once batch norm is folded into them.
       stem: features of the first convolution.
       widths: features of each stage; by default twice those of the stage before.
+      mean: of each colour channel, in units of 255; by default ImageNet's.
+      std: the same.
       dtype: in which it computes.
       rngs: for the weights at the start.
     """
@@ -93,6 +95,8 @@ class ResNet(Backbone):
         norm: bool = True,
         stem: int = 64,
         widths: Sequence[int] | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -100,6 +104,7 @@ class ResNet(Backbone):
         layer = _Layers(norm, {"dtype": dtype, "rngs": rngs})
         self.family = "resnet" if norm else "resnet-nf"
         self.dtype = jnp.dtype(dtype)
+        self.mean, self.std = mean, std
         self.conv1 = layer.conv(3, stem, 7, 2)
         self.bn1 = layer.norm(stem)
         self.num_stages = len(depths)

@@ -189,6 +189,14 @@ def test_an_unknown_name_task_or_size_is_refused():
         model(np.zeros((1, 48, 48, 3), np.uint8))
 
 
+def test_a_resnet_takes_the_colours_its_weights_were_trained_with():
+    colours = {"mean": (0.6, 0.5, 0.4), "std": (0.3, 0.2, 0.1)}
+    network = create("resnet18-trunk", **colours).backbone
+    grey = np.full((1, 2, 2, 3), 153, np.uint8)  # 0.6 of 255
+    found = network.standardise(grey)[0, 0, 0]
+    np.testing.assert_allclose(found, (0.0, 0.5, 2.0), atol=1e-5)
+
+
 def test_pixels_are_standardised_by_the_network():
     network = create("resnet18-trunk").backbone
     images = np.full((1, 2, 2, 3), 255, np.uint8)
