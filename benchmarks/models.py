@@ -25,7 +25,9 @@ class Model(NamedTuple):
 
     def create(self, seed: int = 0) -> Any:
         """The network with random weights and a head of zeros."""
-        options = {"image_size": self.side} if models.is_sized(self.name) else {}
+        options: dict[str, Any] = {}
+        if models.is_sized(self.name):
+            options["image_size"] = self.side
         return models.create(self.name, CLASSES, rngs=nnx.Rngs(seed), **options)
 
 
