@@ -1,5 +1,6 @@
 """What a run works with: its data, its start, and the recipe its steps follow."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -168,13 +169,20 @@ def _model_options(config: Config) -> tuple[tuple[str, Any], ...]:
                 f"data.image_size: {config.model.name} takes square images, here of"
                 f" {side} pixels a side; got {shown}."
             )
+    found = tuple(options.items())
+    _check_options(config.model.name, found)
+    return found
+
+
+@functools.cache  # a sweep asks for every run
+def _check_options(name: str, options: tuple[tuple[str, Any], ...]) -> None:
+    """Raises a `SettingError` unless the model can be made with these options."""
     try:  # traced: no array is made
         nnx.eval_shape(
-            lambda: models.create(config.model.name, 1, rngs=nnx.Rngs(0), **options)
+            lambda: models.create(name, 1, rngs=nnx.Rngs(0), **dict(options))
         )
     except (TypeError, ValueError) as error:
-        raise SettingError(f"model.options: {config.model.name}: {error}") from error
-    return tuple(options.items())
+        raise SettingError(f"model.options: {name}: {error}") from error
 
 
 def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:

@@ -91,17 +91,14 @@ def restore_anchor(
     """
     _anchor.Scope(anchor_dtype=anchor_dtype, anchor_memory=anchor_memory).check()
     param_of = None if params is None else _reader("params", params)
-    if _anchor.is_number(pretrained):
-        weight_of = _filled(pretrained)
-    else:
-        read = _reader("pretrained", pretrained)
-        weight_of = lambda name, like: read(name)
+    is_number = _anchor.is_number(pretrained)
+    weight_of = None if is_number else _reader("pretrained", pretrained)
 
     def copy(name: str, expected: Any, like: Any) -> jax.Array:
         if not _checks.is_digest(expected):
             raise ValueError(f"state: it has an anchor for the leaf {name!r} already.")
         like = like if param_of is None else param_of(name)
-        weight = weight_of(name, like)
+        weight = weight_of(name) if weight_of else _filled(pretrained, name, like)
         if isinstance(weight, Tracer) or isinstance(expected, Tracer):
             raise ValueError(
                 f"pretrained: the leaf {name!r} cannot be compared with the one that"
@@ -109,7 +106,7 @@ def restore_anchor(
             )
         # As `init` kept it: in the dtype of the param, unless it was told another.
         told = param_of is None or anchor_dtype is not None
-        found = jnp.array(weight, dtype=None if told else jnp.result_type(like))
+        found = jnp.asarray(weight, dtype=None if told else jnp.result_type(like))
         if not np.array_equal(digest(found), expected):
             raise ValueError(
                 f"pretrained: the leaf {name!r} is not the one that training began"
@@ -129,18 +126,14 @@ def restore_anchor(
     return _states.map_states(restore, state)
 
 
-def _filled(number: Any) -> Callable[[str, Any], jax.Array]:
-    """Reads a number as the leaf of that shape which is full of it."""
-
-    def read(name: str, like: Any) -> jax.Array:
-        if like is None:
-            raise ValueError(
-                f"params: expected the params of the training, whose leaf {name!r}"
-                f" tells how often the anchor repeats {number!r}; got None."
-            )
-        return jnp.full(jnp.shape(like), number, jnp.float32)
-
-    return read
+def _filled(number: Any, name: str, like: Any) -> jax.Array:
+    """The leaf in the shape of `like` that is full of a number."""
+    if like is None:
+        raise ValueError(
+            f"params: expected the params of the training, whose leaf {name!r} tells"
+            f" how often the anchor repeats {number!r}; got None."
+        )
+    return jnp.full(jnp.shape(like), number, jnp.float32)
 
 
 def _reader(argument: str, tree: Any) -> Callable[[str], Any]:

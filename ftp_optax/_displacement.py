@@ -34,17 +34,11 @@ def is_int8(dtype: Any) -> bool:
 
 
 def zeros(selection: Selection, dtype: Any) -> list[jax.Array]:
-    """Displacements before the first step, each a buffer of its own.
-
-    They are sharded as the params are, under `jit` too, where zeros alone would not be.
-    """
+    """Displacements before the first step, each a buffer of its own."""
     params = selection.constrained(selection.leaves)
     dtypes = [dtype or _leaves.compute_dtype(p) for p in params]
     arrays = [jnp.asarray(p) for p in params]
-    return [
-        _devices.placed_like(jnp.zeros_like(p, dtype=d), p)
-        for p, d in zip(arrays, dtypes, strict=True)
-    ]
+    return list(map(_devices.zeros_like, arrays, dtypes))
 
 
 def stored(

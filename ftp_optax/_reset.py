@@ -67,7 +67,7 @@ def reset_anchor(
             return node._replace(
                 anchor=_new_anchor(node.anchor, params),
                 **_new_radii(node, radius_optimizer, initial_radius),
-                displacement=jax.tree.map(_zeros_like, node.displacement),
+                displacement=jax.tree.map(_devices.zeros_like, node.displacement),
             )
         return node._replace(anchor=_new_anchor(node.anchor, params))
 
@@ -84,10 +84,6 @@ def _new_anchor(anchor: Any, params: optax.Params) -> Any:
         copy = _anchor.copied(name, current[name], None, leaf.dtype, like=leaf)
         copies.append(_devices.to_host(copy) if _devices.on_host(leaf) else copy)
     return jax.tree.unflatten(treedef, copies)
-
-
-def _zeros_like(leaf: jax.Array) -> jax.Array:
-    return _devices.placed_like(jnp.zeros_like(leaf), leaf)
 
 
 def _new_radii(
