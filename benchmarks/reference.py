@@ -103,7 +103,7 @@ def in_torch_layout(tree: Any) -> list[np.ndarray]:
     leaves = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        array, rows = np.asarray(leaf), flax_axes(name, leaf).rows
+        array, rows = np.asarray(leaf), flax_axes({name: leaf})[name].rows
         assert not isinstance(rows, int)
         array = np.moveaxis(array, rows, range(len(rows)))
         array = array.reshape(-1, *array.shape[len(rows) :]) if rows else array.ravel()

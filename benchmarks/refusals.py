@@ -20,10 +20,6 @@ class Setting(NamedTuple):
 IMPLICIT = {"anchor": "implicit"}
 SETTINGS = (
     Setting(
-        "anchor_dtype='bfloat16', weights that are not exact in it",
-        {"anchor_dtype": "bfloat16"},
-    ),
-    Setting(
         "anchor='implicit', displacement_dtype='int8'",
         IMPLICIT | {"displacement_dtype": "int8"},
     ),
@@ -34,10 +30,6 @@ SETTINGS = (
     Setting(
         "anchor='implicit', anchor_memory='pinned_host'",
         IMPLICIT | {"anchor_memory": "pinned_host"},
-    ),
-    Setting(
-        "anchor='implicit', anchor_dtype='bfloat16'",
-        IMPLICIT | {"anchor_dtype": "bfloat16"},
     ),
     Setting("anchor='implicit', bfloat16 params", IMPLICIT, "bfloat16"),
     Setting(

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-import ftp_optax
 from ftp_optax import l2_sp, mars_pgm, mars_sp, tpgm, with_ftp, with_spd
 
 Params = Any  # nested dicts of float32 arrays
@@ -192,4 +191,4 @@ def leaf_path(path: Any) -> str:
 
 def mixed(start: Params, trained: Params, alpha: Number) -> Params:
     """WiSE-FT: `alpha` of the fine-tuned weights, the rest of the pre-trained ones."""
-    return ftp_optax.wise(start, trained, alpha)
+    return optax.incremental_update(trained, start, alpha)

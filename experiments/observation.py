@@ -4,10 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from experiments.methods import Params
-from ftp_optax import FTPState, TPGMState, radii, summary, with_ftp
+from experiments.methods import Params, leaf_path
+from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
 
 Named = dict[str, jax.Array]  # path -> float32 scalar
 
@@ -26,9 +25,8 @@ def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
       `bound`: the share of rows that the last step had to shorten, in [0, 1]. The last
       two are empty for methods that learn no radius, and lack the leaves left alone.
     """
-    leaves = summary(with_ftp(optax.identity()).init(start), params)
-    found = {"drift": {k: leaf.drift for k, leaf in leaves.items()}}
-    found |= {"radius": {}, "bound": {}}
+    change = jax.tree.map(jnp.subtract, params, start)
+    found: dict[str, Named] = {"drift": norms(change), "radius": {}, "bound": {}}
     if _holds(method, FTPState):
         leaves = summary(method, params)
         found["radius"] = {k: leaf.radius for k, leaf in leaves.items()}
@@ -39,11 +37,17 @@ def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
 
 
 @jax.jit
-def norms(start: Params) -> Named:
-    """The largest L1 norm of a row of each leaf, to set the drift in relation."""
-    zeros = jax.tree.map(jnp.zeros_like, start)
-    leaves = summary(with_ftp(optax.identity()).init(zeros), start)
-    return {name: leaf.drift for name, leaf in leaves.items()}
+def norms(params: Params) -> Named:
+    """The largest L1 norm of a row of each leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    by_path = {leaf_path(path): leaf for path, leaf in leaves}
+    largest = {}
+    for path, axes in leaf_axes(params).items():
+        rows = axes.rows
+        assert isinstance(rows, tuple)
+        within = tuple(a for a in range(by_path[path].ndim) if a not in rows)
+        largest[path] = jnp.max(jnp.sum(jnp.abs(by_path[path]), axis=within))
+    return largest
 
 
 def _holds(state: Any, kind: type) -> bool:

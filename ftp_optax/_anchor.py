@@ -1,5 +1,6 @@
-"""The anchor: copies of the pre-trained weights, their dtype and their memory."""
+"""The anchor: copies of the pre-trained weights, and methods that keep nothing else."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,23 +9,24 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from ftp_optax import _axes, _checks, _devices, _paths, _selection
-from ftp_optax._selection import Selection
+from ftp_optax import _axes, _checks, _devices, _leaves, _paths, _wrapper
+from ftp_optax._axes import Geometry
+from ftp_optax._leaves import Leaves
 
-Anchor = Any  # None | a number | a pytree like the params | "implicit", for ftp alone
+Anchor = jax.typing.ArrayLike | None
 IMPLICIT = "implicit"
+Implicit = Literal["implicit"]  # for ftp alone
 Memory = Literal["pinned_host"] | None  # None: beside the params
-MEMORIES = (None, "pinned_host")
+MEMORIES: tuple[Memory, ...] = (None, "pinned_host")
 
 
 class Scope(NamedTuple):
     """Which leaves a method constrains, how it sees them, and to what it ties them."""
 
     axes: _axes.Axes = None
-    exclude: _selection.Exclude = None
-    mask: _selection.Mask = None
-    anchor: Anchor = None
-    anchor_dtype: Any = None
+    exclude: _leaves.Exclude = None
+    mask: _leaves.Mask = None
+    anchor: Anchor | Implicit = None
     anchor_memory: Memory = None
     specs: _axes.Specs = None
     may_be_implicit: bool = False
@@ -35,123 +37,147 @@ class Scope(NamedTuple):
 
     def check(self) -> None:
         _paths.patterns("exclude", self.exclude)
-        if isinstance(self.anchor, str) and not (
-            self.implicit and self.may_be_implicit
-        ):
+        is_word = self.implicit and self.may_be_implicit
+        if not (self.anchor is None or is_word or _is_number(self.anchor)):
             word = f", or {IMPLICIT!r}" if self.may_be_implicit else ""
-            raise ValueError(
-                "anchor: expected None, a number or a pytree like the params"
-                f"{word}; got {self.anchor!r}."
+            given = self.anchor if isinstance(self.anchor, str) else type(self.anchor)
+            raise TypeError(
+                f"anchor: expected None or a number{word}; got {given!r}. Other weights"
+                " than those given to init are taken by"
+                " reset_anchor(tx.init(params), pretrained)."
             )
-        _checks.floating_dtype("anchor_dtype", self.anchor_dtype)
         _checks.choice("anchor_memory", self.anchor_memory, MEMORIES)
 
-    def select(self, params: optax.Params | None) -> Selection:
-        if params is None:
-            raise ValueError(_checks.NO_PARAMS)
-        return _selection.select(params, self.axes, self.exclude, self.mask, self.specs)
+    def select(self, params: optax.Params | None) -> Leaves:
+        return _leaves.select(params, self.axes, self.exclude, self.mask, self.specs)
 
-    def anchor_tree(self, selection: Selection) -> optax.Params:
+    def tree(self, leaves: Leaves) -> optax.Params:
+        """The anchor of these params, new arrays that alias nothing."""
+        params = [leaves.params[i] for i in leaves.chosen]
         if self.implicit:
-            return selection.tree([optax.MaskedNode()] * len(selection.kept()))
-        leaves = anchor_leaves(self.anchor, selection, self.anchor_dtype)
+            return leaves.tree([optax.MaskedNode()] * len(params))
+        if self.anchor is not None:
+            number: Any = self.anchor
+            full = [jnp.full_like(p, number) for p in params]
+            params = list(map(_devices.placed_like, full, params))
+        # jnp.array copies, where asarray, astype and device_put may alias.
+        copies = [jnp.array(p) for p in params]
         if self.anchor_memory is not None:
-            leaves = list(map(_devices.to_host, leaves))
-        return selection.tree(leaves)
+            copies = list(map(_devices.to_host, copies))
+        return leaves.tree(copies)
 
-    def on_device(self, anchor: optax.Params) -> Any:
-        """The anchor of a state, where arithmetic can reach it; `None` if implicit."""
-        return None if self.implicit else jax.tree.map(_devices.to_device, anchor)
+    def w0(self, leaves: Leaves, anchor: optax.Params) -> list[jax.Array]:
+        """The anchor of a state, in the dtype of the arithmetic and on the devices."""
+        return leaves.read_state("anchor", jax.tree.map(_devices.to_device, anchor))
 
 
-def anchor_leaves(anchor: Anchor, selection: Selection, dtype: Any) -> list[jax.Array]:
-    """The anchor of each constrained leaf, as new arrays that alias nothing.
+def replaced(name: str, old: jax.Array, new: Any) -> jax.Array:
+    """A copy of `new` where `old` was: its dtype, sharding and memory.
 
-    The caller may donate the params, and may go on using the tree given as `anchor`.
+    Raises:
+      ValueError: the dtype would round it.
     """
-    params = selection.constrained(selection.leaves)
-    names = [geometry.name for geometry in selection.kept()]
-    if anchor is None:
-        sources = params
-    elif is_number(anchor):
-        sources = [jnp.full_like(p, anchor) for p in params]
-    else:
-        sources = _matched(anchor, selection)
-    return [
-        copied(name, source, jnp.result_type(p), dtype, like=p)
-        for name, source, p in zip(names, sources, params, strict=True)
-    ]
+    given = jnp.result_type(new)
+    if jnp.promote_types(given, old.dtype) != old.dtype:
+        exact = not isinstance(new, Tracer) and bool(
+            jnp.array_equal(jnp.asarray(new, old.dtype).astype(given), new)
+        )
+        if not exact:
+            raise ValueError(
+                f"params: the leaf {name!r} has dtype {given}, and the anchor keeps"
+                f" {old.dtype}, which would round it by as much as the first radii."
+                f" Expected {old.dtype}, or a state that init made of {given} params."
+            )
+    copy = jnp.array(_devices.placed_like(new, old), dtype=old.dtype)
+    return _devices.to_host(copy) if _devices.on_host(old) else copy
 
 
-def is_number(anchor: Anchor) -> bool:
+def _is_number(value: Any) -> bool:
     # `optax.inject_hyperparams` makes a 0-d array of every number.
-    return isinstance(anchor, int | float) or (
-        isinstance(anchor, jax.Array | np.ndarray | np.generic) and anchor.ndim == 0
+    return isinstance(value, int | float) or (
+        isinstance(value, jax.Array | np.ndarray | np.generic) and value.ndim == 0
     )
 
 
-def _matched(anchor: Anchor, selection: Selection) -> list[Any]:
-    """The anchor's leaves by name: it may lack what is excluded, and nothing else."""
-    if not selection.names and not selection.hidden:
-        # `optax.tree.map_params` calls `init` with a placeholder without leaves.
-        return []
-    names, leaves, _ = _paths.flatten_with_names(anchor)
-    by_name = dict(zip(names, leaves, strict=True))
-    for name in names:
-        hidden = any(_paths.under(node, name) for node in selection.hidden)
-        if name not in selection.names and not hidden:
-            raise ValueError(
-                f"anchor: its leaf {name!r} is not a leaf of the params; expected the"
-                f" leaves {_paths.listed(selection.names)}."
-            )
-    found = []
-    for geometry in selection.kept():
-        if geometry.name not in by_name:
-            raise ValueError(
-                f"anchor: no leaf {geometry.name!r}, which the params have; the anchor"
-                f" has {_paths.listed(names)}."
-            )
-        leaf = by_name[geometry.name]
-        if jnp.shape(leaf) != geometry.shape:
-            raise ValueError(
-                f"anchor: the leaf {geometry.name!r} has shape {jnp.shape(leaf)},"
-                f" expected {geometry.shape} as in the params."
-            )
-        found.append(leaf)
-    return found
+# ---- Methods that keep an anchor and learn nothing beside it -----------------------
 
 
-def copied(
-    name: str, source: Any, param_dtype: Any, dtype: Any, *, like: Any = None
-) -> jax.Array:
-    """A copy in `dtype`, refused where that would round; `None`: `param_dtype`.
+class AnchorState(NamedTuple):
+    """State of the methods that keep an anchor and learn nothing beside it.
 
-    It is sharded as `like` is, for which `None` does not say anything.
+    Attributes:
+      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
+        that are left alone. Copies that can be donated.
+      step: shape (), int32: the number of updates so far, for schedules.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from ftp_optax import l2_sp
+      >>> state = l2_sp(0.1).init({"w": jnp.ones(2)})
+      >>> print(state.anchor["w"], state.step)
+      [1. 1.] 0
     """
-    if jnp.issubdtype(jnp.result_type(source), jnp.complexfloating):
-        raise TypeError(
-            f"anchor: the leaf {name!r} has dtype {jnp.result_type(source)}; expected"
-            " real numbers."
-        )
-    if like is not None and source is not like:
-        source = _devices.placed_like(source, like)
-    # jnp.array copies, where asarray, astype and device_put may alias.
-    if dtype is None:
-        return jnp.array(source, dtype=param_dtype)
-    stored = jnp.array(source, dtype=dtype)
-    given = jnp.result_type(source)
-    if jnp.promote_types(given, stored.dtype) == stored.dtype:
-        return stored
-    if isinstance(stored, Tracer):
-        raise ValueError(
-            f"anchor_dtype: whether {dtype} holds the leaf {name!r} of dtype {given}"
-            " without loss depends on its values, which are not known under jit; make"
-            " the state outside."
-        )
-    if not bool(jnp.array_equal(stored.astype(given), source)):
-        raise ValueError(
-            f"anchor_dtype: {dtype} cannot hold the leaf {name!r} of dtype {given}"
-            " without loss: the rounding would be as large as the first radii."
-            " Expected weights that are exact in that dtype."
-        )
-    return stored
+
+    anchor: optax.Params
+    step: jax.Array
+
+
+class Leaf(NamedTuple):
+    """One constrained leaf; arrays of its shape, in the dtype of the arithmetic."""
+
+    geometry: Geometry
+    w: jax.Array  # the current parameter
+    w0: jax.Array  # its anchor
+    u: jax.Array  # the incoming update
+    g: jax.Array  # the raw gradient at w
+
+
+def value_at(value: Any, step: jax.Array) -> Any:
+    """A hyper-parameter, or what its schedule gives for this step."""
+    return value(step) if callable(value) else value
+
+
+def pulled(u: jax.Array, weight: Any, pull: jax.Array) -> jax.Array:
+    """`u + weight * pull`; `u` itself, signs of zeros and all, where `weight` is 0."""
+    weight = jnp.asarray(weight).astype(u.dtype)
+    return jnp.where(weight == 0, u, u + weight * pull)
+
+
+def transformation(
+    scope: Scope,
+    new_updates: Callable[[list[Leaf], Leaves, jax.Array], list[jax.Array]],
+    choose_gradient: _wrapper.Choose = lambda grad, updates: None,
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation with an `AnchorState`, made of what it does to its leaves.
+
+    Args:
+      scope: which leaves, and their anchor.
+      new_updates: of the constrained leaves; it is told the step as well.
+      choose_gradient: for a link behind an optimizer, what it uses of `grad`.
+    """
+    scope.check()
+
+    def init_fn(params: optax.Params) -> AnchorState:
+        return AnchorState(scope.tree(scope.select(params)), jnp.zeros([], jnp.int32))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,  # AnchorState; to optax's types every state is a tree of arrays
+        params: optax.Params | None = None,
+        *,
+        grad: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, AnchorState]:
+        del extra_args
+        leaves = scope.select(params)
+        _checks.state_type(state, AnchorState)
+        w0 = scope.w0(leaves, state.anchor)
+        u = leaves.read("updates", updates)
+        grad = choose_gradient(grad, updates)
+        g = [-u_i for u_i in u] if grad is None else leaves.read("grad", grad)
+        each = list(map(Leaf, leaves.geometries, leaves.w(), w0, u, g))
+        updates = leaves.write(new_updates(each, leaves, state.step), updates)
+        next_step = jnp.asarray(optax.safe_increment(state.step))
+        return updates, AnchorState(state.anchor, next_step)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

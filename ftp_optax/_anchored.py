@@ -1,91 +1,274 @@
-"""Methods that keep an anchor and learn nothing beside it: their state, and frame."""
+"""Anchors in the state of any optimizer: checked, measured, renewed."""
 
-import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
-from ftp_optax import _anchor, _checks, _leaves
-from ftp_optax._leaves import Leaf
-from ftp_optax._selection import Selection
+from ftp_optax import (
+    _anchor,
+    _devices,
+    _inspect,
+    _leaves,
+    _paths,
+    _projection,
+    _radii,
+)
+from ftp_optax._anchor import AnchorState
+from ftp_optax._axes import Geometry
+from ftp_optax._digrap import DiGraPState
+from ftp_optax._ftp import FTPState
+from ftp_optax._tpgm import TPGMState
 
-
-class AnchorState(NamedTuple):
-    """State of the methods that keep an anchor and learn nothing beside it.
-
-    Attributes:
-      anchor: W0, the tree of the params, in their dtypes unless `anchor_dtype` says
-        otherwise; `optax.MaskedNode` for leaves that are left alone. Copies that can be
-        donated.
-      step: shape (), int32: the number of updates so far, for schedules.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from ftp_optax import l2_sp
-      >>> state = l2_sp(0.1).init({"w": jnp.ones(2)})
-      >>> print(state.anchor["w"], state.step)
-      [1. 1.] 0
-    """
-
-    anchor: optax.Params
-    step: jax.Array
+_KINDS = (FTPState, AnchorState, DiGraPState, TPGMState)
 
 
-def value_at(value: Any, count: jax.Array) -> Any:
-    """A hyper-parameter, or what its schedule gives for this count."""
-    return value(count) if callable(value) else value
+def reset_anchor(state: optax.OptState, params: optax.Params) -> optax.OptState:
+    """Takes `params` for the new anchor, and leaves the base optimizer as it is.
 
-
-def pulled(u: jax.Array, weight: Any, pull: jax.Array) -> jax.Array:
-    """`u + weight * pull`; `u` itself, signs of zeros and all, where `weight` is 0."""
-    weight = jnp.asarray(weight).astype(u.dtype)
-    return jnp.where(weight == 0, u, u + weight * pull)
-
-
-def transformation(
-    scope: _anchor.Scope,
-    step: Callable[[list[Leaf], jax.Array], list[jax.Array]],
-    choose_gradient: Callable[[Any], Any] | None = None,
-    decay: Callable[..., Any] | None = None,
-    merge: Callable[..., optax.Updates] = Selection.merge_like,
-) -> optax.GradientTransformationExtraArgs:
-    """A transformation with an `AnchorState`, made of what it does to its leaves.
+    For the next task of a sequence, for weights that were loaded after `init`, and to
+    leave the anchor out of checkpoints. FTP's radii, the state of their optimizer, and
+    the count that a schedule of kappa follows become what `init` made of them; of an
+    `AnchorState` only the anchor changes. An implicit anchor is where the params are.
 
     Args:
-      scope: which leaves, and their anchor.
-      step: from the constrained leaves and the count to their new updates.
-      choose_gradient: for a link behind an optimizer, what it uses of `grad`.
-      decay: from update, param and `count` of a leaf that is left alone to its update.
-      merge: from the selection, what `step` returns and the incoming updates to the new
-        ones; `_leaves.steps_to` where `step` returns params.
+      state: any optimizer state that holds an `FTPState` or an `AnchorState`.
+      params: the new anchor, copied; it has to have the leaves that are constrained.
+
+    Returns:
+      A state of the same structure, shapes and dtypes. An `nnx.Optimizer` is updated in
+      place, as its own `update` does, and returned; everything else stays as it was:
+      assign, `state = reset_anchor(state, params)`.
+
+    Raises:
+      ValueError: `params` lack a leaf; the anchor is kept in a dtype that would round
+        them; or the state is one of `digrap` or `tpgm`, which take a new anchor from
+        `init` alone.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import reset_anchor, with_ftp
+      >>> tx = with_ftp(optax.adamw(1e-4))
+      >>> state = tx.init({"kernel": jnp.zeros((2, 3))})
+      >>> loaded = {"kernel": jnp.ones((2, 3))}
+      >>> state = reset_anchor(state, loaded)
+      >>> print(optax.tree.get(state, "anchor")["kernel"][0])
+      [1. 1. 1.]
     """
-    scope.check()
+    _inspect.find(state, *_KINDS)
 
-    def init_fn(params: optax.Params) -> AnchorState:
-        selection = scope.select(params)
-        return AnchorState(scope.anchor_tree(selection), jnp.zeros([], jnp.int32))
+    def reset(node: Any) -> Any:
+        if isinstance(node, DiGraPState | TPGMState):
+            raise ValueError(
+                f"state: it holds a {type(node).__name__}, and what that has learned"
+                " belongs to the old anchor. Call init of its transformation."
+            )
+        if isinstance(node, AnchorState):
+            return node._replace(anchor=_renewed(node.anchor, params))
+        if isinstance(node, FTPState):
+            return _restarted(node, params)
+        return node
 
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,  # AnchorState; to optax's types every state is a tree of arrays
-        params: optax.Params | None = None,
-        *,
-        grad: optax.Updates | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, AnchorState]:
-        del extra_args
-        selection = scope.select(params)
-        _checks.state_type(state, AnchorState)
-        grad = choose_gradient(grad) if choose_gradient else None
-        leaves = _leaves.gather(selection, updates, state.anchor, grad)
-        updates = merge(selection, step(leaves, state.step), updates)
-        if decay is not None:
-            step_decay = functools.partial(decay, count=state.step)
-            updates = selection.map_others(step_decay, updates)
-        next_step = jnp.asarray(optax.safe_increment(state.step))
-        return updates, AnchorState(state.anchor, next_step)
+    new = jax.tree.map(reset, state, is_leaf=lambda node: isinstance(node, _KINDS))
+    # Whoever holds an nnx.Optimizer has imported flax.nnx.
+    nnx: Any = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(state, nnx.Optimizer):
+        nnx.update(state, nnx.state(new))
+        return state
+    return new
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+def check_anchor(state: optax.OptState, params: optax.Params) -> None:
+    """Raises unless the params are where the anchor allows them to be.
+
+    Call it right before the training loop, at the first start and after a resume. The
+    anchor is what `init` saw: weights that are loaded later would be thrown away by the
+    first step, silently, and so would an adapter that starts elsewhere than
+    `anchor=0.0`. An implicit anchor is wherever the params are, and nothing is checked.
+
+    Args:
+      state: any optimizer state that holds an `FTPState`, as `radii` finds it, or an
+        `AnchorState`.
+      params: the params that training begins with, or goes on with; an nnx model too.
+
+    Raises:
+      ValueError: before the first step, params differ from the anchor; or, after it,
+        they are farther from it than their radius, beyond rounding. The leaf that is
+        farthest is named. Or there is no such state; or it is called under `jit`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import check_anchor, with_ftp
+      >>> state = with_ftp(optax.adamw(1e-4)).init({"kernel": jnp.zeros((2, 3))})
+      >>> check_anchor(state, {"kernel": jnp.zeros((2, 3))})
+      >>> check_anchor(state, {"kernel": jnp.ones((2, 3))})
+      Traceback (most recent call last):
+      ValueError: params: the leaf 'kernel' is up to 2 from its anchor, ...
+    """
+    farthest = ("", 0.0, 0.0)
+    for node in _inspect.find(state, FTPState, AnchorState):
+        for name, distance, allowed in _distances(node, params):
+            if distance > max(allowed, farthest[1]) or not distance < np.inf:
+                farthest = (name, distance, allowed)
+    name, distance, allowed = farthest
+    if name:
+        raise ValueError(
+            f"params: the leaf {name!r} is up to {distance:.3g} from its anchor, and"
+            f" {allowed:.3g} is allowed by now. The anchor is what init saw. Load"
+            " pre-trained weights before it, or call state = reset_anchor(state,"
+            " params) after; exclude leaves that start elsewhere on purpose (a new"
+            " head; lora_a beside anchor=0.0)."
+        )
+
+
+def anchor_drift(
+    state: optax.OptState, params: optax.Params, pretrained: optax.Params
+) -> dict[str, jax.Array]:
+    """How far the anchor is from the pre-trained weights, by path.
+
+    An implicit anchor is where the displacement leads back to, and moves by a rounding
+    error a step, as a random walk: after 20,000 steps by some hundred times the spacing
+    of float32 at the weight, 1e-5 for weights just below 1, 2e-6 for weights of 0.1.
+    More than that says that something else moved the params. An anchor that is kept
+    does not move.
+
+    Args:
+      state: as given to `summary`.
+      params: the params the state belongs to.
+      pretrained: the params that training began with.
+
+    Returns:
+      {path: the largest difference of a weight, shape ()}, in float32 or wider.
+
+    Raises:
+      ValueError: as `summary` does; or `pretrained` lacks a leaf; or it is called under
+        `jit`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from ftp_optax import anchor_drift, with_ftp
+      >>> pretrained = {"kernel": jnp.ones((2, 3))}
+      >>> tx = with_ftp(optax.sgd(0.1), anchor="implicit")
+      >>> params, state = pretrained, tx.init(pretrained)
+      >>> for _ in range(9):
+      ...     updates, state = tx.update({"kernel": jnp.ones((2, 3))}, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(anchor_drift(state, params, pretrained)["kernel"] < 1e-6)
+      True
+    """
+    drifts = {}
+    for node in _inspect.find(state, FTPState):
+        before = _inspect.belonging(node.displacement, pretrained, "pretrained")
+        for leaf in _standing(node, params):
+            w0 = jnp.asarray(before[leaf.geometry.name]).astype(leaf.w0.dtype)
+            drifts[leaf.geometry.name] = jnp.max(jnp.abs(leaf.w0 - w0), initial=0.0)
+    return drifts
+
+
+# ---- A new anchor ------------------------------------------------------------------
+
+
+def _restarted(state: FTPState, params: optax.Params) -> FTPState:
+    """The state as `init` makes it of these params."""
+    _inspect.belonging(state.displacement, params)
+    started = (state.radii, state.radius_state)
+    initial = map(jnp.array, jax.tree.leaves(state.initial))  # buffers of their own
+    radii, radius_state = jax.tree.unflatten(jax.tree.structure(started), initial)
+    zeros = lambda tree: jax.tree.map(_devices.zeros_like, tree)
+    return state._replace(
+        anchor=_renewed(state.anchor, params),
+        radii=radii,
+        radius_state=radius_state,
+        displacement=zeros(state.displacement),
+        step=zeros(state.step),
+        norms=zeros(state.norms),
+        bound=zeros(state.bound),
+        first_norms=zeros(state.first_norms),
+    )
+
+
+def _renewed(anchor: Any, params: optax.Params) -> Any:
+    """Copies of the params in the places, dtypes and memory of the anchor's leaves."""
+    current = _inspect.belonging(anchor, params)
+    names, leaves, treedef = _paths.flatten_with_names(anchor)
+    pairs = zip(names, leaves, strict=True)
+    copies = [_anchor.replaced(name, leaf, current[name]) for name, leaf in pairs]
+    return jax.tree.unflatten(treedef, copies)
+
+
+# ---- Standing to the anchor --------------------------------------------------------
+
+
+class _Standing(NamedTuple):
+    """How one leaf stands to its anchor; arrays in the dtype of the arithmetic."""
+
+    geometry: Geometry
+    norm: _projection.Norm
+    w: jax.Array
+    w0: jax.Array  # kept, or implied
+    gamma: jax.Array
+    rounding: float  # of the params, relative
+
+
+def _standing(state: FTPState, params: optax.Params) -> Iterator[_Standing]:
+    described = _known(state.geometry)
+    current = _inspect.belonging(state.displacement, params)
+    geometries = _inspect.geometries_of(state, params)
+    displacements = jax.tree.leaves(state.displacement)
+    anchors = jax.tree.leaves(state.anchor) or [None] * len(geometries)
+    kinds = [_projection.NORMS[kind] for kind in described[:, 2]]
+    gammas = _radii.split(_inspect.array(state.radii), geometries)
+    for geometry, norm, gamma, w0, c in zip(
+        geometries, kinds, gammas, anchors, displacements, strict=True
+    ):
+        w = jnp.asarray(current[geometry.name])
+        rounding = float(jnp.finfo(w.dtype).eps)
+        w = w.astype(_leaves.compute_dtype(w))
+        gamma = gamma.astype(w.dtype)
+        if w0 is None:
+            n = _projection.row_norms(c, geometry, norm)
+            w0 = w - _projection.shortening(gamma, n) * c
+        else:
+            w0 = _devices.to_device(w0).astype(w.dtype)
+        yield _Standing(geometry, norm, w, w0, gamma, rounding)
+
+
+def _distances(
+    state: FTPState | AnchorState, params: optax.Params
+) -> Iterator[tuple[str, float, float]]:
+    """Of each leaf: its name, its distance from the anchor, and what is allowed."""
+    if not jax.tree.leaves(state.anchor):
+        return
+    step = _known(state.step)
+    if isinstance(state, AnchorState):
+        if step > 0:  # nothing bounds the distance
+            return
+        current = _inspect.belonging(state.anchor, params)
+        names, leaves, _ = _paths.flatten_with_names(state.anchor)
+        for name, w0 in zip(names, leaves, strict=True):
+            difference = jnp.abs(jnp.asarray(current[name]) - w0)
+            yield name, float(jnp.max(difference, initial=0.0)), 0.0
+        return
+    for leaf in _standing(state, params):
+        geometry, norm = leaf.geometry, leaf.norm
+        n = _projection.norms(leaf.w - leaf.w0, geometry, norm)
+        size = _projection.norms(leaf.w, geometry, norm)
+        # A radius that is infinite before the first step allows nothing yet.
+        allowed = leaf.gamma * (1 + 1e-3) + leaf.rounding * size
+        allowed = jnp.broadcast_to(allowed if step > 0 else 0.0 * size, n.shape)
+        worst = jnp.argmax(n - allowed) if n.size else 0
+        if n.size:
+            yield geometry.name, float(n.ravel()[worst]), float(allowed.ravel()[worst])
+
+
+def _known(field: Any) -> np.ndarray:
+    """The values of an array of a state, refused under `jit`."""
+    value = _inspect.array(field)
+    if isinstance(value, Tracer):
+        raise ValueError("state: its values are not known under jit; call it outside.")
+    return np.asarray(value)

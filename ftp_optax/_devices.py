@@ -30,6 +30,11 @@ def pmax(x: jax.Array, names: Sequence[str]) -> jax.Array:
     return _collective(jax.lax.pmax, x, names)
 
 
+def pmean(x: jax.Array, names: Sequence[str]) -> jax.Array:
+    """The mean over these manual mesh axes; `x` itself where there are none."""
+    return _collective(jax.lax.pmean, x, names)
+
+
 def _collective(function: Any, x: jax.Array, names: Sequence[str]) -> jax.Array:
     if not names:
         return x
@@ -81,8 +86,20 @@ def joined(parts: Sequence[jax.Array]) -> jax.Array:
 
 
 def to_host(x: jax.Array) -> jax.Array:
-    """`x` in pinned memory of the host, sharded as before."""
-    return jax.device_put(x, _spaces().Host)
+    """`x` in pinned memory of the host, sharded as before; refused if it stays away."""
+    moved = jax.device_put(x, _spaces().Host)
+    # Some versions of jax ignore the request on a CPU. Under jit only a probe tells.
+    probe = moved
+    if isinstance(moved, Tracer):
+        with jax.ensure_compile_time_eval():
+            probe = jax.device_put(jnp.zeros(1), _spaces().Host)
+    if (kind := probe.sharding.memory_kind) != "pinned_host":
+        raise ValueError(
+            f"anchor_memory: jax {jax.__version__} on {jax.default_backend()} leaves"
+            f" what is to go to 'pinned_host' in {kind!r}. Expected None, or a version"
+            " or device that has pinned host memory."
+        )
+    return moved
 
 
 def to_device(x: Any) -> Any:

@@ -10,24 +10,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import (
-    _anchor,
-    _checks,
-    _displacement,
-    _leaves,
-    _projection,
-    _radius,
-    _selection,
-)
-from ftp_optax._axes import Axes
+from ftp_optax import _anchor, _axes, _checks, _devices, _leaves, _projection, _radii
 
 
 class DiGraPState(NamedTuple):
     """State of `digrap`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes unless `anchor_dtype` says
-        otherwise; `optax.MaskedNode` for leaves that are left alone.
+      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
+        that are left alone.
       omega: shape (R,), float32, in [0, 1]: the projection strength of each leaf, or
         layer of a stacked leaf, in tree order.
       omega_state: state of the optimizer that trains `omega`.
@@ -51,11 +42,10 @@ def digrap(
     *,
     omega_optimizer: optax.GradientTransformation | None = None,
     initial_omega: jax.typing.ArrayLike = 0.0,
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes from each gradient the part that leads away from the pre-trained weights.
 
@@ -89,8 +79,7 @@ def digrap(
       axes: the meaning of each leaf's axes, as in `ftp`; only its layers matter here.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `DiGraPState`.
@@ -112,22 +101,19 @@ def digrap(
       Huang et al., `Directional Gradient Projection for Robust Fine-Tuning of
       Foundation Models <https://arxiv.org/abs/2502.15895>`_, ICLR 2025
     """
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor)
     scope.check()
     _checks.scalar("initial_omega", initial_omega, 0.0, 1.0, "a number in [0, 1]")
-    if omega_optimizer is None:
-        omega_optimizer = optax.adam(1e-2)
-    _checks.transformation("omega_optimizer", omega_optimizer)
-    omega_optimizer = optax.with_extra_args_support(omega_optimizer)
+    optimizer = _radii.guarded("omega_optimizer", omega_optimizer)
 
     def init_fn(params: optax.Params) -> DiGraPState:
-        chosen = scope.select(params)
-        omega = jnp.full((chosen.num_radii,), initial_omega, dtype=jnp.float32)
+        leaves = scope.select(params)
+        omega = jnp.full((leaves.num_radii,), initial_omega, dtype=jnp.float32)
         return DiGraPState(
-            anchor=scope.anchor_tree(chosen),
+            anchor=scope.tree(leaves),
             omega=omega,
-            omega_state=omega_optimizer.init(omega),
-            projection=chosen.tree(_displacement.zeros(chosen, None)),
+            omega_state=optimizer.init(omega),
+            projection=leaves.tree(list(map(_devices.zeros_like, leaves.w()))),
         )
 
     def update_fn(
@@ -136,44 +122,37 @@ def digrap(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, DiGraPState]:
-        chosen = scope.select(params)
+        leaves = scope.select(params)
         _checks.state_type(state, DiGraPState)
-        leaves = _leaves.gather(chosen, updates, state.anchor)
-        p_prev = _leaves.stored(chosen, "projection", state.projection)
-        _checks.stored_vector("omega", state.omega, chosen)
-        geometries = chosen.kept()
-        for leaf in leaves:
-            _projection.refuse_unknown_shards(leaf.w, leaf.geometry)
+        w, geometries = leaves.w(), leaves.geometries
+        w0 = scope.w0(leaves, state.anchor)
+        g = leaves.read("updates", updates)
+        p_prev = leaves.read_state("projection", state.projection)
+        omega = leaves.read_vector("omega", state.omega)
 
-        h = [
-            jnp.sum(x.u * p, axis=_projection.beside_layers(x.geometry))
-            for x, p in zip(leaves, p_prev, strict=True)
-        ]
-        omega_step, omega_state = omega_optimizer.update(
-            _leaves.finite(_radius.join(h)),
-            state.omega_state,
-            state.omega,
-            **extra_args,
-        )
-        omega = jnp.clip(
-            jnp.asarray(optax.apply_updates(state.omega, omega_step)), 0, 1
-        )
+        h, p = [], []
+        for i, geometry in enumerate(geometries):
+            _projection.refuse_unknown_shards(w[i], geometry)
+            layer = _projection.beside_layers(geometry)
+            h.append(jnp.sum(g[i] * p_prev[i], axis=layer))
+            # After h, which reads the donated p_prev: see `ftp`.
+            first = h[i].reshape(geometry.radius_shape)
+            p.append(_outward(_projection.after(g[i], first), w[i] - w0[i], geometry))
 
-        first = _radius.shaped(h, geometries)
-        p = [
-            _outward(_leaves.after(x.u, h_leaf), x.w - x.w0, x.geometry)
-            for x, h_leaf in zip(leaves, first, strict=True)
-        ]
-        strengths = _radius.split(omega, geometries)
+        omega_step, omega_state = optimizer.update(
+            _radii.join(h), state.omega_state, omega, **extra_args
+        )
+        omega = jnp.clip(jnp.asarray(optax.apply_updates(omega, omega_step)), 0, 1)
+        strengths = _radii.split(omega, geometries)
         new = [
-            (x.u - s.astype(x.u.dtype) * p_x)
-            for x, s, p_x in zip(leaves, strengths, p, strict=True)
+            g_i - s.astype(g_i.dtype) * p_i
+            for g_i, s, p_i in zip(g, strengths, p, strict=True)
         ]
-        return chosen.merge_like(new, updates), DiGraPState(
+        return leaves.write(new, updates), DiGraPState(
             anchor=state.anchor,
             omega=omega,
             omega_state=omega_state,
-            projection=_leaves.cast_like(p, state.projection),
+            projection=_projection.stored(p, geometries, state.projection, "mars"),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -186,4 +165,5 @@ def _outward(g: jax.Array, d: jax.Array, geometry: Any) -> jax.Array:
     square = jnp.sum(jnp.square(d), axis=others, keepdims=True)
     share = inner / jnp.where(square > 0, square, jnp.ones_like(square))
     # A gradient that is not finite passes, for what stands behind to handle.
-    return jnp.where(inner < 0, _leaves.finite(share), jnp.zeros_like(share)) * d
+    passes = (inner < 0) & jnp.isfinite(share)
+    return jnp.where(passes, share, jnp.zeros_like(share)) * d

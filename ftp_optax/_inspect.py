@@ -1,46 +1,43 @@
-"""Reading radii and drift by name in any optimizer state."""
+"""Reading this library's states, by parameter name, in the state of any optimizer."""
 
-import math
 from collections.abc import Iterator
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
-from ftp_optax import (
-    _axes,
-    _checks,
-    _devices,
-    _displacement,
-    _leaves,
-    _projection,
-    _states,
-)
+from ftp_optax import _axes, _paths, _radii
+from ftp_optax._axes import Geometry
 from ftp_optax._ftp import FTPState
+from ftp_optax._tpgm import TPGMState
 
 
 class LeafSummary(NamedTuple):
     """How one leaf stands to its radius; for stacked leaves, one value per layer.
 
     Attributes:
-      radius: gamma.
-      drift: the largest row norm of the params' displacement from the anchor; at most
-        `radius`, up to rounding.
-      bound: the share of rows, in [0, 1], that the last step had to shorten; with an
-        int8 displacement, that lie at the radius.
+      radius: gamma, which the largest row norm of the params' displacement from the
+        anchor does not exceed.
+      norm: the largest row norm that the last step would have had without it.
+      bound: the share of rows, in [0, 1], that the last step had to shorten.
+      first_norm: `norm` of the first step, all of which was thrown away. Far above the
+        steps after it, it says that weights were loaded after `init`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> from ftp_optax import ftp, summary
       >>> params = {"w": jnp.ones(2)}
-      >>> summary(ftp().init(params), params)["w"].drift.item()
+      >>> summary(ftp().init(params), params)["w"].norm.item()
       0.0
     """
 
     radius: jax.Array
-    drift: jax.Array
+    norm: jax.Array
     bound: jax.Array
+    first_norm: jax.Array
 
 
 def radii(
@@ -52,13 +49,15 @@ def radii(
       state: any optimizer state that holds an `FTPState`, however chained, masked,
         partitioned or wrapped; that of `nnx.Optimizer` too. Or a `TPGMState`.
       params: the params the state belongs to.
-      axes: as given to `ftp` or `tpgm`; needed only if it names stacked layers.
+      axes: as given to `ftp` or `tpgm`; needed only under `jit`, and there only if it
+        names stacked layers.
 
     Returns:
       {path: float32 radius}, of shape () or, for a stacked leaf, that of its layers.
 
     Raises:
-      ValueError: there is no such state, or it does not belong to `params` and `axes`.
+      ValueError: there is no such state, or it does not belong to `params` and `axes`;
+        or two of them constrain one leaf.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -70,34 +69,32 @@ def radii(
       dense/bias 1e-08
       dense/kernel 1e-08
     """
-    found = {}
-    for node in _states.find(state, *_states.WITH_RADII):
-        geometries, gammas = _states.radii_of(node, params, axes)
-        for geometry, gamma in zip(geometries, gammas, strict=True):
-            found[geometry.name] = gamma.reshape(geometry.layer_shape)
-    return found
+    by_path: dict[str, jax.Array] = {}
+    for node in find(state, FTPState, TPGMState):
+        for geometry, radius in _by_leaf(node, node.radii, params, axes):
+            _refuse_second(by_path, geometry.name)
+            by_path[geometry.name] = radius.reshape(geometry.layer_shape)
+    return by_path
 
 
 def summary(
-    state: optax.OptState,
-    params: optax.Params,
-    *,
-    axes: _axes.Axes = None,
-    norm: _projection.Norm = "mars",
+    state: optax.OptState, params: optax.Params, *, axes: _axes.Axes = None
 ) -> dict[str, LeafSummary]:
-    """Radius, drift and share of bound rows of each constrained leaf, by its path.
+    """Radius, norm and share of bound rows of each constrained leaf, by its path.
+
+    It reads what the last update left in the state, and costs next to nothing: call it
+    under `jit` to log every step of a loop.
 
     Args:
       state: any optimizer state that holds an `FTPState`, as `radii` finds it.
       params: the params the state belongs to.
-      axes: as given to `ftp`.
-      norm: as given to `ftp`.
+      axes: as `radii` needs it.
 
     Returns:
       {path: `LeafSummary`}.
 
     Raises:
-      ValueError: there is no `FTPState`, or it does not belong to `params` and `axes`.
+      ValueError: as `radii` does.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -109,118 +106,113 @@ def summary(
       ...     updates, state = tx.update({"kernel": jnp.ones((2, 3))}, state, params)
       ...     params = optax.apply_updates(params, updates)
       >>> leaf = summary(state, params)["kernel"]
-      >>> print(f"{leaf.radius:.4f} {leaf.drift:.4f} {leaf.bound:.0%}")
-      0.0074 0.0074 100%
+      >>> print(f"{leaf.radius:.4f} {leaf.norm:.4f} {leaf.bound:.0%}")
+      0.0074 0.2000 100%
     """
-    found = {}
-    for ftp_state in _states.find(state, FTPState):
-        for leaf in _standing(ftp_state, params, axes, norm):
-            drift = _projection.row_norms(leaf.w - leaf.w0, leaf.geometry, norm)
-            if _displacement.is_int8(leaf.c.dtype):
-                # The norm of the step is not kept; rows that were shortened lie at
-                # the radius, to the rounding of the params.
-                size = _projection.norms(leaf.w, leaf.geometry, norm)
-                over = _projection.measured_over(leaf.geometry, norm)
-                moved = jnp.any(leaf.c != 0, axis=over, keepdims=True)
-                bound = moved & (drift >= leaf.gamma - leaf.rounding * size)
-            else:
-                bound = leaf.gamma < _projection.row_norms(leaf.c, leaf.geometry, norm)
-            rest = _projection.beside_layers(leaf.geometry)
-            found[leaf.geometry.name] = LeafSummary(
-                radius=leaf.gamma.reshape(leaf.geometry.layer_shape),
-                drift=_projection.largest(drift, leaf.geometry) - _projection.EPS,
-                bound=_share(bound, rest),
+    by_path: dict[str, LeafSummary] = {}
+    for node in find(state, FTPState):
+        vectors = (node.radii, node.norms, node.bound, node.first_norms)
+        columns = [_by_leaf(node, vector, params, axes) for vector in vectors]
+        for of_leaf in zip(*columns, strict=True):
+            geometry = of_leaf[0][0]
+            _refuse_second(by_path, geometry.name)
+            values = [value.reshape(geometry.layer_shape) for _, value in of_leaf]
+            by_path[geometry.name] = LeafSummary(*values)
+    return by_path
+
+
+# ---- Finding states and their leaves -----------------------------------------------
+
+
+def find(state: optax.OptState, *kinds: type) -> list[Any]:
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    states = [node for node in nodes if isinstance(node, kinds)]
+    if not states:
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"state: it holds no {expected}; expected the state of an optimizer that"
+            f" has one, got {type(state)!r}."
+        )
+    return states
+
+
+def belonging(
+    kept: Any, params: optax.Params, argument: str = "params"
+) -> dict[str, Any]:
+    """The params by name, refused unless every leaf of a kept tree is among them."""
+    names, leaves, _ = _paths.flatten_with_names(params)
+    current = {}
+    for name, leaf in zip(names, leaves, strict=True):
+        current[name] = leaf
+        if jnp.iscomplexobj(leaf):
+            # As optax.split_real_and_imaginary hands it on.
+            current |= {f"{name}/real": leaf.real, f"{name}/imaginary": leaf.imag}
+    for name, leaf in zip(*_paths.flatten_with_names(kept)[:2], strict=True):
+        if name not in current or jnp.shape(current[name]) != jnp.shape(leaf):
+            raise ValueError(
+                f"{argument}: the state was made for a leaf {name!r} of shape"
+                f" {jnp.shape(leaf)}, which they lack; their leaves are"
+                f" {_paths.listed(names)}."
             )
-    return found
+    return current
 
 
-def anchor_drift(
-    state: optax.OptState,
-    params: optax.Params,
-    pretrained: optax.Params,
-    *,
-    axes: _axes.Axes = None,
-    norm: _projection.Norm = "mars",
-) -> dict[str, jax.Array]:
-    """How far the anchor is from the pre-trained weights, by path.
+def array(field: Any) -> jax.Array:
+    """An array of a state; under nnx.Optimizer it sits in a variable."""
+    (value,) = jax.tree.leaves(field)
+    return value
 
-    An implicit anchor is where the displacement leads back to, and moves by a rounding
-    error a step, as a random walk: after 20,000 steps by some hundred times the spacing
-    of float32 at the weight, 1e-5 for weights just below 1, 2e-6 for weights of 0.1.
-    More than that says that something else moved the params. An anchor that is kept
-    does not move.
 
-    Args:
-      state: as given to `summary`.
-      params: the params the state belongs to.
-      pretrained: the params that were given to `init`, or the tree given as `anchor`.
-      axes: as given to `ftp`.
-      norm: as given to `ftp`.
+def geometries_of(
+    state: FTPState | TPGMState, params: optax.Params, axes: _axes.Axes = None
+) -> list[Geometry]:
+    """What the axes of each constrained leaf mean, as far as the state can tell.
 
-    Returns:
-      {path: the largest difference of a weight, shape ()}, in float32 or wider.
-
-    Raises:
-      ValueError: as `summary` does; or `pretrained` lacks a leaf.
-
-    Examples:
-      >>> import jax.numpy as jnp, optax
-      >>> from ftp_optax import anchor_drift, with_ftp
-      >>> pretrained = {"kernel": jnp.ones((2, 3))}
-      >>> tx = with_ftp(optax.sgd(0.1), anchor="implicit")
-      >>> params, state = pretrained, tx.init(pretrained)
-      >>> for _ in range(9):
-      ...     updates, state = tx.update({"kernel": jnp.ones((2, 3))}, state, params)
-      ...     params = optax.apply_updates(params, updates)
-      >>> print(anchor_drift(state, params, pretrained)["kernel"] < 1e-6)
-      True
+    Under `jit` it cannot, and then rows count for nothing: only stacked layers do.
     """
-    found = {}
-    for ftp_state in _states.find(state, FTPState):
-        before = _states.belonging(ftp_state.displacement, pretrained, "pretrained")
-        for leaf in _standing(ftp_state, params, axes, norm):
-            w0 = jnp.asarray(before[leaf.geometry.name]).astype(leaf.w0.dtype)
-            found[leaf.geometry.name] = jnp.max(jnp.abs(leaf.w0 - w0), initial=0.0)
-    return found
+    # FTP's displacement is there even where its anchor is implicit.
+    kept = state.displacement if isinstance(state, FTPState) else state.anchor
+    current = belonging(kept, params)
+    names, leaves, _ = _paths.flatten_with_names(kept)
+    described, vector = array(state.geometry), array(state.radii)
+    if vector.ndim != 1:
+        raise ValueError(
+            f"state: its radii have shape {vector.shape}, expected one vector. Of"
+            " states for several devices, pass that of one."
+        )
+    if not isinstance(described, Tracer):
+        return [
+            _axes.of_masks(name, jnp.shape(leaf), int(rows), int(layers))
+            for name, leaf, (rows, layers, _) in zip(
+                names, leaves, np.asarray(described), strict=True
+            )
+        ]
+    if axes is None and vector.size == len(names):
+        shapes = map(jnp.shape, leaves)
+        return [_axes.of_masks(*leaf, 0, 0) for leaf in zip(names, shapes, strict=True)]
+    others = [name for name in current if name not in names]
+    resolved = [] if axes is None else _axes.resolve(axes, None, kept, others)
+    geometries = [geometry for geometry in resolved if geometry is not None]
+    expected = sum(geometry.num_radii for geometry in geometries)
+    if expected != vector.size or len(geometries) != len(names):
+        raise ValueError(
+            f"axes: the state holds {vector.size} radii for {len(names)} leaves, some"
+            f" of which stack layers, and these axes make {expected}. Under jit pass"
+            " the axes that were given to ftp."
+        )
+    return geometries
 
 
-def _share(bound: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The share that is true; 0 of no rows."""
-    count = math.prod(bound.shape[axis] for axis in axes)
-    return jnp.sum(bound, axis=axes) / max(1, count)
+def _by_leaf(
+    state: FTPState | TPGMState, vector: Any, params: optax.Params, axes: _axes.Axes
+) -> Iterator[tuple[Geometry, jax.Array]]:
+    geometries = geometries_of(state, params, axes)
+    return zip(geometries, _radii.split(array(vector), geometries), strict=True)
 
 
-class _Standing(NamedTuple):
-    """How one leaf stands to its anchor; arrays in the dtype of the arithmetic."""
-
-    geometry: _axes.Geometry
-    w: jax.Array
-    w0: jax.Array  # kept, or implied
-    c: jax.Array  # the last displacement; as kept, if in int8
-    gamma: jax.Array
-    rounding: float  # of the params, relative
-
-
-def _standing(
-    state: FTPState, params: optax.Params, axes: _axes.Axes, norm: _projection.Norm
-) -> Iterator[_Standing]:
-    _checks.choice("norm", norm, get_args(_projection.Norm))
-    geometries, gammas = _states.radii_of(state, params, axes)
-    current = _states.belonging(state.displacement, params)
-    displacements = jax.tree.leaves(state.displacement)
-    anchors = jax.tree.leaves(state.anchor) or [None] * len(geometries)
-    _checks.refuse_dropped(jax.tree.leaves(state.anchor))
-    for geometry, gamma, w0, c in zip(
-        geometries, gammas, anchors, displacements, strict=True
-    ):
-        w = jnp.asarray(current[geometry.name])
-        rounding = float(jnp.finfo(w.dtype).eps)
-        w = w.astype(_leaves.compute_dtype(w))
-        if not _displacement.is_int8(c.dtype):
-            c = c.astype(w.dtype)
-        if w0 is None:
-            n = _projection.row_norms(c, geometry, norm)
-            w0 = w - _projection.kept(gamma, n) * c
-        else:
-            w0 = _devices.to_device(w0).astype(w.dtype)
-        yield _Standing(geometry, w, w0, c, gamma.astype(w.dtype), rounding)
+def _refuse_second(by_path: dict[str, Any], name: str) -> None:
+    if name in by_path:
+        raise ValueError(
+            f"state: the leaf {name!r} has radii in more than one state. Expected one"
+            " that constrains it; pass the part of the state that is meant."
+        )

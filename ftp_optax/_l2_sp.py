@@ -4,26 +4,20 @@ Li, Grandvalet, Davoine, *Explicit Inductive Bias for Transfer Learning with
 Convolutional Networks*, ICML 2018, https://arxiv.org/abs/1802.01483.
 """
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _anchored, _checks, _leaves, _selection
+from ftp_optax import _anchor, _checks, _leaves
 from ftp_optax._axes import LeafAxes
-from ftp_optax._leaves import Leaf
 
 
 def l2_sp(
     strength: optax.ScalarOrSchedule,
     *,
     decoupled: bool = False,
-    excluded_strength: optax.ScalarOrSchedule = 0.0,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Pulls each leaf toward its pre-trained value.
 
@@ -37,17 +31,15 @@ def l2_sp(
         u \leftarrow u - \lambda (W - W_0)
 
     Between `optax.scale_by_adam` and `optax.scale_by_learning_rate` the coupled form is
-    decoupled as AdamW's decay is, scaled by the learning rate.
+    decoupled as AdamW's decay is, scaled by the learning rate. The paper decays new
+    layers toward 0 beside it: `optax.add_decayed_weights` with a mask does.
 
     Args:
       strength: :math:`\lambda \ge 0`, a number or a schedule; 0 changes no bit.
       decoupled: `False` for the place before the optimizer, `True` for the one after.
-      excluded_strength: the same for leaves that are left alone, such as a new head,
-        toward 0: the plain decay that the paper gives to new layers.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `AnchorState`.
@@ -68,23 +60,17 @@ def l2_sp(
       Li et al., `Explicit Inductive Bias for Transfer Learning with Convolutional
       Networks <https://arxiv.org/abs/1802.01483>`_, ICML 2018
     """
-    _checks.strength("strength", strength)
-    _checks.strength("excluded_strength", excluded_strength)
+    _checks.schedule("strength", strength)
     sign = -1.0 if decoupled else 1.0
 
-    def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        weight = sign * _anchored.value_at(strength, count)
-        return [_anchored.pulled(x.u, weight, x.w - x.w0) for x in leaves]
+    def new_updates(
+        each: list[_anchor.Leaf], leaves: _leaves.Leaves, step: jax.Array
+    ) -> list[jax.Array]:
+        del leaves
+        weight = sign * _anchor.value_at(strength, step)
+        return [_anchor.pulled(x.u, weight, x.w - x.w0) for x in each]
 
-    def decay(u: Any, w: Any, count: jax.Array) -> Any:
-        if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-            return u
-        weight = sign * _anchored.value_at(excluded_strength, count)
-        dtype, wide = jnp.result_type(u), _leaves.compute_dtype(w)
-        u, w = jnp.asarray(u, wide), jnp.asarray(w, wide)
-        return _anchored.pulled(u, weight, w).astype(dtype)
-
-    no_decay = isinstance(excluded_strength, int | float) and excluded_strength == 0
     # Every leaf as one row: this penalty knows no rows.
-    scope = _anchor.Scope(LeafAxes(), exclude, mask, anchor, anchor_dtype)
-    return _anchored.transformation(scope, step, decay=None if no_decay else decay)
+    return _anchor.transformation(
+        _anchor.Scope(LeafAxes(), exclude, mask, anchor), new_updates
+    )

@@ -5,23 +5,14 @@ Fine-Tuning*, ICLR 2021, https://arxiv.org/abs/2002.08253.
 """
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import (
-    _anchor,
-    _anchored,
-    _checks,
-    _leaves,
-    _paths,
-    _projection,
-    _selection,
-)
-from ftp_optax._axes import Axes, Geometry
-from ftp_optax._leaves import Leaf
+from ftp_optax import _anchor, _axes, _checks, _leaves, _paths, _projection
+from ftp_optax._axes import Geometry
 
 
 def mars_sp(
@@ -29,11 +20,10 @@ def mars_sp(
     *,
     decoupled: bool = False,
     norm: _projection.Norm = "mars",
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Penalises the largest row norm of each leaf's displacement.
 
@@ -54,8 +44,7 @@ def mars_sp(
       axes: the meaning of each leaf's axes, as in `ftp`.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `AnchorState`.
@@ -78,30 +67,32 @@ def mars_sp(
       Gouk et al., `Distance-Based Regularisation of Deep Networks for Fine-Tuning
       <https://arxiv.org/abs/2002.08253>`_, ICLR 2021
     """
-    _checks.strength("strength", strength)
-    _checks.choice("norm", norm, get_args(_projection.Norm))
+    _checks.schedule("strength", strength)
+    _checks.choice("norm", norm, _projection.NORMS)
     sign = -1.0 if decoupled else 1.0
 
-    def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        weight = sign * _anchored.value_at(strength, count)
+    def new_updates(
+        each: list[_anchor.Leaf], leaves: _leaves.Leaves, step: jax.Array
+    ) -> list[jax.Array]:
+        del leaves
+        weight = sign * _anchor.value_at(strength, step)
         return [
-            _anchored.pulled(x.u, weight, _subgradient(x.w - x.w0, x.geometry, norm))
-            for x in leaves
+            _anchor.pulled(x.u, weight, _subgradient(x.w - x.w0, x.geometry, norm))
+            for x in each
         ]
 
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
-    return _anchored.transformation(scope, step)
+    scope = _anchor.Scope(axes, exclude, mask, anchor)
+    return _anchor.transformation(scope, new_updates)
 
 
 def mars_pgm(
-    radius: Any,
+    radius: jax.typing.ArrayLike | _axes.Tree | Callable[[jax.Array], Any],
     *,
     norm: _projection.Norm = "mars",
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Projects each leaf onto a fixed radius around its pre-trained value.
 
@@ -121,8 +112,7 @@ def mars_pgm(
       axes: the meaning of each leaf's axes, as in `ftp`.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `AnchorState`.
@@ -148,21 +138,22 @@ def mars_pgm(
     if not callable(radius):
         for name, entry in zip(*_paths.flatten_with_names(radius)[:2], strict=True):
             _checks.not_negative("radius", entry, name)
-    _checks.choice("norm", norm, get_args(_projection.Norm))
+    _checks.choice("norm", norm, _projection.NORMS)
 
-    def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        radius_of = _radius_lookup(_anchored.value_at(radius, count))
-        projected = []
-        for leaf in leaves:
+    def new_updates(
+        each: list[_anchor.Leaf], leaves: _leaves.Leaves, step: jax.Array
+    ) -> list[jax.Array]:
+        steps = []
+        radii = _radii_of(_anchor.value_at(radius, step), leaves)
+        for leaf, gamma in zip(each, radii, strict=True):
             c = (leaf.w - leaf.w0) + leaf.u
             n = _projection.row_norms(c, leaf.geometry, norm)
-            gamma = radius_of(leaf.geometry).astype(c.dtype)
-            projected.append(_projection.project(c, leaf.w0, gamma, n))
-        return projected
+            gamma = gamma.astype(c.dtype)
+            steps.append(_projection.project(c, leaf.w0, gamma, n) - leaf.w)
+        return steps
 
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
-    # In the params' dtype: a step rounded to less would leave the radius.
-    return _anchored.transformation(scope, step, merge=_leaves.steps_to)
+    scope = _anchor.Scope(axes, exclude, mask, anchor)
+    return _anchor.transformation(scope, new_updates)
 
 
 def _subgradient(d: jax.Array, geometry: Geometry, norm: _projection.Norm) -> jax.Array:
@@ -175,19 +166,18 @@ def _subgradient(d: jax.Array, geometry: Geometry, norm: _projection.Norm) -> ja
     return jnp.sign(d) * is_largest / ties.astype(d.dtype)
 
 
-def _radius_lookup(radius: Any) -> Callable[[Geometry], jax.Array]:
-    """Reads a number or a prefix of the params, in the shape of each leaf's radii."""
-    look_up = _paths.prefix_lookup("radius", radius)
-
-    def radius_of(geometry: Geometry) -> jax.Array:
-        gamma = jnp.asarray(look_up(geometry.name))
+def _radii_of(radius: Any, leaves: _leaves.Leaves) -> list[jax.Array]:
+    """A number, or a prefix of the params, in the shape of each leaf's radii."""
+    names = [geometry.name for geometry in leaves.geometries]
+    entries = _paths.spread("radius", radius, names, leaves.names, leaves.hidden)
+    radii = []
+    for geometry, entry in zip(leaves.geometries, entries, strict=True):
+        gamma = jnp.asarray(entry)
         if gamma.shape not in ((), geometry.layer_shape):
             raise ValueError(
                 f"radius: the entry for the leaf {geometry.name!r} has shape"
                 f" {gamma.shape}, expected () or {geometry.layer_shape}."
             )
-        return jnp.broadcast_to(gamma, geometry.layer_shape).reshape(
-            geometry.radius_shape
-        )
-
-    return radius_of
+        per_layer = jnp.broadcast_to(gamma, geometry.layer_shape)
+        radii.append(per_layer.reshape(geometry.radius_shape))
+    return radii

@@ -6,6 +6,7 @@ that refers to a leaf (patterns, axes, anchors, messages) does so by the name ma
 `lin/kernel`.
 """
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -44,26 +45,37 @@ def leaf_name(path: Sequence[Any], only_child: bool = True) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
+def matches(argument: str, pattern: str, names: Collection[str]) -> set[str]:
+    """The names in which a regular expression is found; refused if there are none."""
+    matched = {name for name in names if re.search(pattern, name)}
+    if not matched:
+        raise ValueError(
+            f"{argument}: the pattern {pattern!r} matches no leaf; the leaves are"
+            f" {listed(sorted(names))}."
+        )
+    return matched
+
+
 def patterns(argument: str, given: Any) -> tuple[str, ...]:
     """One regular expression, several, or `None`, as a tuple; refused if unsound."""
     if given is None:
         return ()
-    found = (given,) if isinstance(given, str) else given
+    expressions = (given,) if isinstance(given, str) else given
     # An iterator would be empty the second time.
-    several = isinstance(found, Collection)
-    if not several or not all(isinstance(pattern, str) for pattern in found):
+    several = isinstance(expressions, Collection)
+    if not several or not all(isinstance(pattern, str) for pattern in expressions):
         raise TypeError(
             f"{argument}: expected a regular expression or a sequence of them, as"
             f" strings; got {given!r}."
         )
-    for pattern in found:
+    for pattern in expressions:
         try:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
                 f"{argument}: {pattern!r} is not a regular expression: {error}."
             ) from error
-    return tuple(found)
+    return tuple(expressions)
 
 
 def is_masked(node: Any) -> bool:
@@ -76,22 +88,56 @@ def under(prefix: str, name: str) -> bool:
     return prefix in ("", name) or name.startswith(prefix + "/")
 
 
-def prefix_lookup(
-    argument: str, tree: Any, is_leaf: Callable[[Any], bool] | None = None
-) -> Callable[[str], Any]:
-    """Reads `tree`, a prefix of the params, as a function of a leaf's name."""
+def spread(
+    argument: str,
+    tree: Any,
+    names: Sequence[str],
+    others: Collection[str] = (),
+    hidden: Collection[str] = (),
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> list[Any]:
+    """The entries of `tree`, a prefix of the params, for the leaves `names`.
+
+    Of several entries that a leaf lies under, the longest is its own: where keys hold a
+    "/", `mlp/~/linear_0` is no part of `mlp`. An entry has to match one of `names`, one
+    of the `others`, whose entries are of no use, or a `hidden` node, of which only the
+    caller sees the inside.
+    """
     prefixes, values, _ = flatten_with_names(tree, is_leaf)
+    for prefix in prefixes:
+        known = (*names, *others, *hidden)
+        above = not prefix or any(under(prefix, name) for name in known)
+        if not above and not any(under(node, prefix) for node in hidden):
+            raise ValueError(
+                f"{argument}: the entry {prefix!r} of the tree matches no leaf; the"
+                f" leaves are {listed([*names, *others])}."
+            )
+    entries = dict(zip(prefixes, values, strict=True))
+    longest_first = sorted(entries, key=len, reverse=True)
+    spread = []
+    for name in names:
+        prefix = next((p for p in longest_first if under(p, name)), None)
+        if prefix is None:
+            raise ValueError(
+                f"{argument}: the tree has no entry for the leaf {name!r}; it has"
+                f" entries for {listed(prefixes)}."
+            )
+        spread.append(entries[prefix])
+    return spread
 
-    def look_up(name: str) -> Any:
-        for prefix, value in zip(prefixes, values, strict=True):
-            if under(prefix, name):
-                return value
-        raise ValueError(
-            f"{argument}: the tree has no entry for the leaf {name!r}; it has entries"
-            f" for {listed(prefixes)}."
-        )
 
-    return look_up
+def call(argument: str, function: Callable[..., Any], params: Any) -> Any:
+    """What a callable argument makes of the params, as `optax.masked` calls its own."""
+    try:
+        inspect.signature(function).bind(params)
+    except TypeError as error:
+        raise TypeError(
+            f"{argument}: a callable is given the params and returns a pytree for them;"
+            f" {function!r} does not take one argument: {error}."
+        ) from error
+    except ValueError:  # some builtins have no signature
+        pass
+    return function(params)
 
 
 def listed(names: Sequence[str], most: int = 40) -> str:

@@ -4,27 +4,23 @@ Tian, Huang, Kira, *Rethinking Weight Decay for Robust Fine-Tuning of Foundation
 Models*, NeurIPS 2024, https://arxiv.org/abs/2411.01713.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import _anchor, _anchored, _checks, _gradient, _projection, _selection
-from ftp_optax._axes import Axes
-from ftp_optax._leaves import Leaf
+from ftp_optax import _anchor, _axes, _checks, _leaves, _projection, _wrapper
 
 
 def spd(
     strength: optax.ScalarOrSchedule,
     *,
     norm: _projection.Norm = "frobenius",
-    gradient: _gradient.Source = None,
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Decays toward the pre-trained weights, only where the gradient agrees.
 
@@ -46,13 +42,10 @@ def spd(
         learning rate.
       norm: "frobenius", the published L2 norm of the whole leaf; or "mars", its largest
         L1 row norm.
-      gradient: `None` uses `grad`, and warns when it has to do without; "updates"
-        always uses the reversed updates, silently.
       axes: the meaning of each leaf's axes, as in `ftp`.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`; 0.0 for adapters.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`; 0.0 for adapters.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `AnchorState`.
@@ -74,32 +67,33 @@ def spd(
       Tian et al., `Rethinking Weight Decay for Robust Fine-Tuning of Foundation Models
       <https://arxiv.org/abs/2411.01713>`_, NeurIPS 2024
     """
-    _checks.strength("strength", strength)
-    _checks.choice("norm", norm, get_args(_projection.Norm))
-    _checks.choice("gradient", gradient, (None, "updates"))
+    _checks.schedule("strength", strength)
+    _checks.choice("norm", norm, _projection.NORMS)
 
-    def step(leaves: list[Leaf], count: jax.Array) -> list[jax.Array]:
-        weight = jnp.asarray(_anchored.value_at(strength, count))
-        new = []
-        for x in leaves:
-            d = x.w - x.w0
-            c = d + x.u
-            others = _projection.beside_layers(x.geometry)
-            size_c, size_d = (
-                _projection.largest_kept(
-                    _projection.norms(y, x.geometry, norm), x.geometry
-                )
-                for y in (c, d)
-            )
-            safe = jnp.where(size_c > 0, size_c, jnp.ones_like(size_c))
-            r = jnp.clip((size_c - size_d) / safe, 0.0, 1.0)
-            returns = jnp.sum(x.g * d, axis=others, keepdims=True) > 0
-            r = jnp.where(returns, weight.astype(c.dtype) * r, jnp.zeros_like(r))
-            new.append(x.u - r * c)
-        return new
+    def new_updates(
+        each: list[_anchor.Leaf], leaves: _leaves.Leaves, step: jax.Array
+    ) -> list[jax.Array]:
+        del leaves
+        weight = jnp.asarray(_anchor.value_at(strength, step))
+        return [_decayed(x, weight, norm) for x in each]
 
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
-    return _anchored.transformation(scope, step, _gradient.chooser("spd", gradient))
+    scope = _anchor.Scope(axes, exclude, mask, anchor)
+    return _anchor.transformation(scope, new_updates, _wrapper.chooser("spd"))
+
+
+def _decayed(x: _anchor.Leaf, strength: jax.Array, norm: _projection.Norm) -> jax.Array:
+    d = x.w - x.w0
+    c = d + x.u
+    size_c, size_d = (
+        _projection.largest_kept(_projection.norms(y, x.geometry, norm), x.geometry)
+        for y in (c, d)
+    )
+    safe = jnp.where(size_c > 0, size_c, jnp.ones_like(size_c))
+    r = jnp.clip((size_c - size_d) / safe, 0.0, 1.0)
+    layer = _projection.beside_layers(x.geometry)
+    returns = jnp.sum(x.g * d, axis=layer, keepdims=True) > 0
+    r = jnp.where(returns, strength.astype(c.dtype) * r, jnp.zeros_like(r))
+    return x.u - r * c
 
 
 def with_spd(
@@ -107,12 +101,10 @@ def with_spd(
     strength: optax.ScalarOrSchedule,
     *,
     norm: _projection.Norm = "frobenius",
-    gradient: _gradient.Source = None,
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Any optimizer with selective projection decay.
 
@@ -145,11 +137,15 @@ def with_spd(
     link = spd(
         strength,
         norm=norm,
-        gradient=gradient,
         axes=axes,
         exclude=exclude,
         mask=mask,
         anchor=anchor,
-        anchor_dtype=anchor_dtype,
     )
-    return _gradient.hand_on(optimizer, link)
+    scope = _anchor.Scope(axes, exclude, mask)
+
+    def check(params: optax.Params | None, state: Any) -> None:
+        _checks.state_type(state, _anchor.AnchorState)
+        scope.select(params).read_state("anchor", state.anchor)
+
+    return _wrapper.with_gradient(optimizer, link, check)

@@ -6,32 +6,25 @@ Fine-Tuning*, CVPR 2023, https://arxiv.org/abs/2303.10720.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ftp_optax import (
-    _anchor,
-    _checks,
-    _leaves,
-    _projection,
-    _radius,
-    _selection,
-)
-from ftp_optax._axes import Axes
+from ftp_optax import _anchor, _axes, _checks, _leaves, _projection, _radii
 
 
 class TPGMState(NamedTuple):
     """State of `tpgm`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes unless `anchor_dtype` says
-        otherwise; `optax.MaskedNode` for leaves that are left alone.
+      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
+        that are left alone.
       radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
         of a stacked leaf, in tree order. 0 until the first update sets it.
-      radius_state: state of the optimizer that trains `radii`.
+      radius_state: state of the optimizer that trains `radii`, and of its guard.
+      geometry: shape (L, 3), int32, as in `FTPState`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -43,6 +36,7 @@ class TPGMState(NamedTuple):
     anchor: optax.Params
     radii: jax.Array
     radius_state: optax.OptState
+    geometry: jax.Array
 
 
 class TPGM(NamedTuple):
@@ -75,11 +69,10 @@ def tpgm(
     *,
     radius_optimizer: optax.GradientTransformation | None = None,
     norm: _projection.Norm = "mars",
-    axes: Axes = None,
-    exclude: _selection.Exclude = None,
-    mask: _selection.Mask = None,
+    axes: _axes.Axes = None,
+    exclude: _leaves.Exclude = None,
+    mask: _leaves.Mask = None,
     anchor: _anchor.Anchor = None,
-    anchor_dtype: Any = None,
 ) -> TPGM:
     r"""Projection radii trained on held-out data: the forerunner of FTP.
 
@@ -112,8 +105,7 @@ def tpgm(
       axes: the meaning of each leaf's axes, as in `ftp`.
       exclude: one regular expression or several, as in `ftp`.
       mask: pytree of bool or a callable that makes one, as in `ftp`.
-      anchor: `None`, a pytree or a number, as in `ftp`.
-      anchor_dtype: floating-point dtype in which to keep the anchor, as in `ftp`.
+      anchor: `None` or a number, as in `ftp`.
 
     Returns:
       A `TPGM` of pure functions.
@@ -136,27 +128,29 @@ def tpgm(
       Tian et al., `Trainable Projected Gradient Method for Robust Fine-Tuning
       <https://arxiv.org/abs/2303.10720>`_, CVPR 2023
     """
-    scope = _anchor.Scope(axes, exclude, mask, anchor, anchor_dtype)
+    scope = _anchor.Scope(axes, exclude, mask, anchor)
     scope.check()
-    _checks.choice("norm", norm, get_args(_projection.Norm))
-    if radius_optimizer is None:
-        radius_optimizer = optax.adam(1e-2)
-    _checks.transformation("radius_optimizer", radius_optimizer)
+    _checks.choice("norm", norm, _projection.NORMS)
+    optimizer = _radii.guarded("radius_optimizer", radius_optimizer)
 
     def init(pretrained: optax.Params) -> TPGMState:
-        chosen = scope.select(pretrained)
-        radii = jnp.zeros((chosen.num_radii,), jnp.float32)
-        return TPGMState(scope.anchor_tree(chosen), radii, radius_optimizer.init(radii))
+        leaves = scope.select(pretrained)
+        radii = jnp.zeros((leaves.num_radii,), jnp.float32)
+        return TPGMState(
+            anchor=scope.tree(leaves),
+            radii=radii,
+            radius_state=optimizer.init(radii),
+            geometry=_projection.described(leaves.geometries, norm),
+        )
 
     def displaced(state: TPGMState, params: optax.Params) -> _Displaced:
-        chosen = scope.select(params)
+        leaves = scope.select(params)
         _checks.state_type(state, TPGMState)
-        w0 = _leaves.stored(chosen, "anchor", state.anchor)
-        _checks.stored_vector("radii", state.radii, chosen)
-        w = _leaves.widened(chosen, chosen.constrained(chosen.leaves))
-        c = [w_i - w0_i for w_i, w0_i in zip(w, w0, strict=True)]
+        w0 = scope.w0(leaves, state.anchor)
+        leaves.read_vector("radii", state.radii)
+        c = [w - w0_i for w, w0_i in zip(leaves.w(), w0, strict=True)]
         norms = functools.partial(_projection.norms, norm=norm)
-        return _Displaced(chosen, w0, c, list(map(norms, c, chosen.kept())))
+        return _Displaced(leaves, w0, c, list(map(norms, c, leaves.geometries)))
 
     def update(
         state: TPGMState, params: optax.Params, value_fn: Callable[[Any], jax.Array]
@@ -164,11 +158,11 @@ def tpgm(
         at = displaced(state, params)
         radii = _bounded(state.radii, at)
         h = jax.grad(lambda gamma: value_fn(_within(gamma, at, params)))(radii)
-        step, radius_state = radius_optimizer.update(h, state.radius_state, radii)
+        step, radius_state = optimizer.update(h, state.radius_state, radii)
         radii = jnp.asarray(optax.apply_updates(radii, step))
         # A radius that Adam took below 0 is kept above it: 0 means not yet set.
         radii = jnp.maximum(radii, _projection.EPS)
-        return TPGMState(state.anchor, radii, radius_state)
+        return state._replace(radii=radii, radius_state=radius_state)
 
     def project(params: optax.Params, state: TPGMState) -> optax.Params:
         at = displaced(state, params)
@@ -191,7 +185,7 @@ def tpgm(
 class _Displaced(NamedTuple):
     """How the constrained leaves lie to their anchor, as lists in tree order."""
 
-    chosen: _selection.Selection
+    leaves: _leaves.Leaves
     w0: list[jax.Array]
     c: list[jax.Array]
     norms: list[jax.Array]
@@ -199,15 +193,15 @@ class _Displaced(NamedTuple):
 
 def _bounded(radii: jax.Array, at: _Displaced) -> jax.Array:
     """The radii within [1e-8, largest row]; those not yet set, at their start."""
-    geometries = at.chosen.kept()
-    n_max = _radius.join(list(map(_projection.largest, at.norms, geometries)))
-    n_min = _radius.join(list(map(_projection.smallest, at.norms, geometries)))
+    geometries = at.leaves.geometries
+    n_max = _radii.join(list(map(_projection.largest, at.norms, geometries)))
+    n_min = _radii.join(list(map(_projection.smallest, at.norms, geometries)))
     return jnp.clip(jnp.where(radii > 0, radii, n_min / 2), _projection.EPS, n_max)
 
 
 def _within(radii: jax.Array, at: _Displaced, params: optax.Params) -> optax.Params:
     """The params, projected onto the radii."""
-    gamma = _radius.split(radii, at.chosen.kept())
+    gamma = _radii.split(radii, at.leaves.geometries)
     n = [size + _projection.EPS for size in at.norms]
     projected = list(map(_projection.project, at.c, at.w0, gamma, n))
-    return at.chosen.merge_like(projected, params)
+    return at.leaves.write(projected, params)

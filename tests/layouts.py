@@ -93,15 +93,19 @@ def run(tx, params, grads, state=None):
     return seen, state
 
 
-def assert_agree(tx, make_reference, params, grads, rtol=2e-6, atol=2e-6):
+def assert_agree(
+    tx, make_reference, params, grads, rtol=2e-6, atol=2e-6, pretrained=None
+):
     """Compares a run of `tx` with a reference for each tensor, at every step.
 
     `make_reference(key, w)` is of the key and the first weights of a tensor; returns
-    the references, by key, for what else is to be asked of them.
+    the references, by key, for what else is to be asked of them. The anchor is
+    `pretrained` where that is given.
     """
     weights = matrices(params)
     references = {key: make_reference(key, w) for key, w in weights.items()}
-    seen, state = run(tx, params, grads)
+    state = tx.init(params if pretrained is None else pretrained)
+    seen, state = run(tx, params, grads, state)
     for after, g in zip(seen, map(matrices, grads), strict=True):
         for key, actual in matrices(after).items():
             weights[key] = references[key].step(weights[key], g[key])

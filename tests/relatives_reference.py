@@ -187,8 +187,3 @@ class TPGM:
         self.t += 1
         h = self.hypergradient(w, g)
         self.gamma = max(self.adam_util(self.clipped(w), h, self.t), 1e-8)
-
-
-def wise(w_0: np.ndarray, w_1: np.ndarray, alpha: float) -> np.ndarray:
-    """The weight-space ensemble."""
-    return (1 - alpha) * w_0 + alpha * w_1

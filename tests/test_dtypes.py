@@ -53,10 +53,10 @@ def test_updates_have_the_dtype_of_the_params_and_the_state_is_float32(dtype):
 def test_float16_rows_whose_norm_overflows_float16_are_projected_in_float32():
     anchor = {"kernel": jnp.zeros((1000, 2), jnp.float16)}
     params = {"kernel": jnp.full((1000, 2), 100.0, jnp.float16).at[:, 1].set(50.0)}
-    tx = with_ftp(optax.sgd(1.0), anchor=anchor, initial_radius=8e4)
+    tx = with_ftp(optax.sgd(1.0), initial_radius=8e4)
     grads = {"kernel": jnp.zeros((1000, 2), jnp.float16)}
     assert float(jnp.finfo(jnp.float16).max) < 1000 * 100.0
-    trained, state = feed(tx, params, [grads])
+    trained, state = feed(tx, params, [grads], tx.init(anchor))
     assert trained["kernel"].dtype == jnp.float16
     assert float(ftp_optax.radii(state, params)["kernel"]) == 8e4
     expected = np.full((1000, 2), (80.0, 50.0), np.float16)

@@ -44,7 +44,7 @@ def train_nnx(tx: Any, pass_grad: bool = False):
     for _ in range(STEPS):
         donated = jax.tree.leaves(nnx.state((model, optimizer)))
         losses.append(float(step(model, optimizer, *batch())))
-        assert all(array.is_deleted() for array in donated)
+        assert all(array.is_deleted() for array in donated if array.ndim > 1)
         history.append(pure(model))
         params = nnx.state(model, nnx.Param)
         radii.append(jax.device_get(ftp_optax.radii(optimizer.opt_state, params)))
@@ -91,7 +91,7 @@ def test_a_bare_functional_loop_with_donation_equals_nnx_optimizer():
     for _ in range(STEPS):
         donated = jax.tree.leaves((params, state))
         params, state, value = step(params, state, *batch())
-        assert all(array.is_deleted() for array in donated)
+        assert all(array.is_deleted() for array in donated if array.ndim > 1)
         history.append(pure(nnx.to_pure_dict(params)))
         radii.append(jax.device_get(ftp_optax.radii(state, params)))
         losses.append(float(value))
@@ -120,7 +120,7 @@ def train_linen(params: Any):
     for _ in range(STEPS):
         donated = jax.tree.leaves((state.params, state.opt_state))
         state, value = step(state, *batch())
-        assert all(array.is_deleted() for array in donated)
+        assert all(array.is_deleted() for array in donated if array.ndim > 1)
         history.append(pure(state.params))
         radii.append(jax.device_get(ftp_optax.radii(state.opt_state, state.params)))
         losses.append(float(value))
@@ -181,16 +181,18 @@ def test_summary_reads_the_state_of_nnx_optimizer():
     for name, leaf in found.items():
         assert leaf.radius == radii[-1][name]
         rows = np.abs(last[name] - anchor[name]).sum(axis=AXES_WITHIN_A_ROW.get(name))
-        np.testing.assert_allclose(leaf.drift, np.max(rows), rtol=1e-5)
+        assert np.max(rows) <= leaf.radius * (1 + 1e-5) < leaf.norm * (1 + 2e-5)
         assert 0 < leaf.bound <= 1
 
 
 def test_training_goes_on_from_an_anchor_reset_under_nnx_optimizer():
     tx = with_ftp(optax.adamw(1e-2), exclude="^head/")
     model, optimizer, step, (history, _, losses) = train_nnx(tx)
-    optimizer.opt_state = ftp_optax.reset_anchor(
-        optimizer.opt_state, nnx.state(model, nnx.Param)
-    )
+    with pytest.raises(ValueError, match=r"params: .* state = reset_anchor"):
+        ftp_optax.check_anchor(optimizer, jax.tree.map(lambda w: 2 * w, model))
+    # In place, as everything that nnx users write.
+    assert ftp_optax.reset_anchor(optimizer, model) is optimizer
+    ftp_optax.check_anchor(optimizer, model)
     second, radii, second_losses = [pure(model)], [], []
     for _ in range(STEPS):
         second_losses.append(float(step(model, optimizer, *batch())))

@@ -11,7 +11,16 @@ import optax
 import pytest
 from optax.contrib import _common_test
 
-from ftp_optax import digrap, l2_sp, mars_pgm, mars_sp, with_ftp, with_spd
+from ftp_optax import (
+    LeafAxes,
+    digrap,
+    l2_sp,
+    mars_pgm,
+    mars_sp,
+    torch_axes,
+    with_ftp,
+    with_spd,
+)
 
 TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
 
@@ -21,7 +30,8 @@ def ftp_adamw(
     weight_decay: float = 0.0,
     kappa: float = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
-    return with_ftp(optax.adamw(learning_rate, weight_decay=weight_decay), kappa)
+    inner = optax.adamw(learning_rate, weight_decay=weight_decay)
+    return with_ftp(inner, kappa, axes=torch_axes)
 
 
 def ftp_sgd(
@@ -29,7 +39,9 @@ def ftp_sgd(
     kappa: float = 1.0,
     initial_radius: float = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    return with_ftp(optax.sgd(learning_rate), kappa, initial_radius=initial_radius)
+    return with_ftp(
+        optax.sgd(learning_rate), kappa, initial_radius=initial_radius, axes=torch_axes
+    )
 
 
 def l2_sp_adam(
@@ -41,19 +53,21 @@ def l2_sp_adam(
 def mars_sp_adam(
     learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
 ) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(optax.adam(learning_rate), mars_sp(strength, decoupled=True))
+    return optax.chain(
+        optax.adam(learning_rate), mars_sp(strength, decoupled=True, axes=torch_axes)
+    )
 
 
 def mars_pgm_adam(
     learning_rate: optax.ScalarOrSchedule, radius: optax.ScalarOrSchedule
 ) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(optax.adam(learning_rate), mars_pgm(radius))
+    return optax.chain(optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes))
 
 
 def spd_adam(
     learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
 ) -> optax.GradientTransformationExtraArgs:
-    return with_spd(optax.adam(learning_rate), strength)
+    return with_spd(optax.adam(learning_rate), strength, axes=torch_axes)
 
 
 def digrap_adam(
@@ -91,7 +105,7 @@ def wrapped(name: str, ftp_kwargs: dict[str, object], **kwargs: float):
         "opt_name": name,
         "opt_kwargs": kwargs,
         "wrapper_name": "with_ftp",
-        "wrapper_kwargs": ftp_kwargs,
+        "wrapper_kwargs": {"axes": LeafAxes(rows=0), **ftp_kwargs},
     }
 
 
@@ -107,7 +121,7 @@ OPTIMIZERS = (
     alias("mars_sp_adam", learning_rate=1e-2, strength=1e-6),
     alias("mars_pgm_adam", learning_rate=1e-2, radius=100.0),
     alias("spd_adam", learning_rate=1e-2, strength=0.5),
-    alias("digrap_adam", learning_rate=1e-2),
+    alias("digrap_adam", learning_rate=1e-3),
 )
 
 

@@ -88,7 +88,7 @@ def test_the_published_hypergradient_is_autodiffs_where_every_row_is_bound():
         grads = jax.grad(loss)(params)
         state = (
             probe.init(params)[0],
-            before._replace(radius_state=PLAIN.init(before.radii)),
+            before._replace(radius_state=probe.init(params)[1].radius_state),
         )
         _, (_, after) = probe.update(grads, state, params)
         h = before.radii - after.radii
@@ -220,13 +220,14 @@ def test_at_kappa_zero_no_positive_hypergradient_counts(radius_optimizer, scale)
 def test_kappa_scales_positive_hypergradients_and_no_others():
     params = {"w": jnp.zeros((2,))}
     away, back = {"w": -jnp.ones(2)}, {"w": jnp.ones(2)}
+    step = {"w": jnp.ones(2)}
     # The step stays as it was (a link takes it as given), only the gradient turns.
     for kappa in (0.0, 0.25, 1.0):
         tx = ftp(kappa, radius_optimizer=optax.sgd(1e-3), initial_radius=0.05)
         state = tx.init(params)
-        _, state = tx.update(back, state, params, grad=away)
-        _, shrunk = tx.update(back, state, params, grad=back)
-        _, grown = tx.update(back, state, params, grad=away)
+        _, state = tx.update(step, state, params, grad=away)
+        _, shrunk = tx.update(step, state, params, grad=back)
+        _, grown = tx.update(step, state, params, grad=away)
         # <g, C> / n is the mean of g's signs here: 1, or -1.
         np.testing.assert_allclose(shrunk.radii, 0.05 - 1e-3 * kappa, rtol=1e-5)
         np.testing.assert_allclose(grown.radii, 0.05 + 1e-3, rtol=1e-5)

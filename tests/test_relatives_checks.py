@@ -1,5 +1,6 @@
 """Bad input to the relatives: each error names the argument, the leaf, the remedy."""
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -21,6 +22,7 @@ from ftp_optax import (
 from refusal import refused
 
 PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros((3,))}}
+GRADS = jax.tree.map(jnp.ones_like, PARAMS)
 SGD = optax.sgd(0.1)
 
 STRENGTHS = {
@@ -41,18 +43,12 @@ def test_a_strength_that_is_no_number_from_0_on_is_refused(function):
             function(strength)
 
 
-def test_a_negative_excluded_strength_is_refused():
-    with pytest.raises(ValueError, match=r"excluded_strength: expected a number >= 0"):
-        l2_sp(0.1, excluded_strength=-0.1)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: mars_sp(0.1, norm="l1"), r"norm: expected one of \('mars', 'frob"),
         (lambda: mars_pgm(0.1, norm="l2"), r"norm: expected one of .*got 'l2'"),
         (lambda: spd(0.1, norm="l2"), r"norm: expected one of .*got 'l2'"),
-        (lambda: spd(0.1, gradient="grad"), r"gradient: expected one of \(None, 'upd"),
         (lambda: with_spd(SGD, 0.1, norm="l2"), r"norm: expected one of"),
     ],
 )
@@ -68,8 +64,6 @@ def test_what_is_no_optimizer_is_refused():
 
 @each
 def test_options_that_cannot_be_right_are_refused_at_once(name):
-    with pytest.raises(ValueError, match=r"anchor_dtype: .*floating-point.*'int8'"):
-        family.link(name, anchor_dtype="int8")
     with pytest.raises(ValueError, match=r"exclude: '\(' is not a regular expression"):
         family.link(name, exclude="(")
     with pytest.raises(TypeError, match=r"exclude: expected a regular expression"):
@@ -96,16 +90,9 @@ def test_init_refuses_a_choice_of_leaves_or_an_anchor_that_does_not_fit(init):
             init(PARAMS, **options)
     with pytest.raises(ValueError, match=r"mask: .*no entry for the leaf 'dense/kern"):
         init(PARAMS, mask={"dense": {"bias": True}})
-    with pytest.raises(ValueError, match=r"anchor: no leaf 'dense/bias'"):
-        init(PARAMS, anchor={"dense": {"kernel": jnp.ones((2, 3))}})
-    with pytest.raises(
-        ValueError, match=r"anchor: .*'dense/kernel' has shape \(3, 2\)"
-    ):
-        init(
-            PARAMS, anchor={"dense": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(3)}}
-        )
-    with pytest.raises(ValueError, match=r"anchor: expected None, a number.*'zero'"):
-        init(PARAMS, anchor="zero")
+    for anchor in ("zero", PARAMS):
+        with pytest.raises(TypeError, match=r"anchor: expected None or a number;"):
+            init(PARAMS, anchor=anchor)
     with pytest.raises(TypeError, match=r"params: the leaf 'count' has dtype int32"):
         init({**PARAMS, "count": jnp.arange(3)})
 
@@ -114,7 +101,7 @@ def test_init_refuses_a_choice_of_leaves_or_an_anchor_that_does_not_fit(init):
 def test_updates_that_do_not_fit_the_params_are_refused(name):
     tx = family.link(name)
     state = tx.init(PARAMS)
-    extra = {"grad": PARAMS} if name == "spd" else {}
+    extra = {"grad": GRADS} if name == "spd" else {}
     with pytest.raises(ValueError, match=r"params: .*got None"):
         tx.update(PARAMS, state)
     other = {"dense": {"kernel": jnp.ones((2, 3)), "scale": jnp.zeros((3,))}}
@@ -142,7 +129,7 @@ def test_a_gradient_that_does_not_fit_the_params_is_refused():
 @each
 def test_a_state_of_other_params_or_of_another_method_is_refused(name):
     tx = family.link(name)
-    extra = {"grad": PARAMS} if name == "spd" else {}
+    extra = {"grad": GRADS} if name == "spd" else {}
     other = {"dense": {"kernel": jnp.ones((2, 3)), "gain": jnp.zeros((3,))}}
     message = refused(tx, PARAMS, tx.init(other), PARAMS, **extra)
     assert "state: its anchor was made for other params" in message

@@ -139,7 +139,11 @@ def test_a_radius_is_kept_between_1e_8_and_the_largest_row():
         rows = np.abs(np.asarray(projected)).sum(axis=0)
         np.testing.assert_allclose(rows.max(), expected, rtol=1e-6)
         still = tpgm(radius_optimizer=optax.set_to_zero())
-        clipped = still.update(state._replace(radius_state=()), params, loss)
+        clipped = still.update(
+            state._replace(radius_state=still.init(pretrained).radius_state),
+            params,
+            loss,
+        )
         np.testing.assert_allclose(clipped.radii, [expected], rtol=1e-6)
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.observation import norms
 from experiments.quickstart.digits import Split
 from experiments.quickstart.network import Params, logits
-from ftp_optax import radii, summary, with_ftp
+from ftp_optax import radii, with_ftp
 
 METHODS = {"linear-probe": "Linear probe", "adamw": "AdamW", "ftp": "AdamW + FTP"}
 
@@ -132,5 +133,4 @@ def train_chunk(
 @jax.jit
 def drifts(start: Params, params: Params) -> dict[str, jax.Array]:
     """Largest L1 norm of a row (an output unit) of the weights' change, by leaf."""
-    anchored = with_ftp(optax.identity()).init(start)
-    return {name: leaf.drift for name, leaf in summary(anchored, params).items()}
+    return norms(jax.tree.map(jnp.subtract, params, start))

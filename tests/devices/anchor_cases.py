@@ -21,12 +21,10 @@ def of_anchor(mode, source):
 
 
 def _state(source, params, on_host):
-    if source.startswith("given"):
-        tx = network.optimizer(anchor=on_host)
-        return jax.jit(tx.init)(params) if source == "given, jit" else tx.init(params)
+    if source.startswith("number"):
+        tx = network.optimizer(anchor=0.0)
+        return jax.jit(tx.init)(params) if source == "number, jit" else tx.init(params)
     state = network.optimizer().init(params)
-    if source == "restored":
-        return ftp_optax.restore_anchor(ftp_optax.drop_anchor(state), on_host)
     if source == "reset":
         return ftp_optax.reset_anchor(state, on_host)
     return jax.jit(ftp_optax.reset_anchor)(state, params)

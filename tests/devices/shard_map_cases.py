@@ -1,6 +1,7 @@
 """Training inside `jax.shard_map`, where every device sees its own shard alone."""
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -33,7 +34,7 @@ def specs_as(form, placement, params):
     return {
         "one": P("fsdp"),
         "tree": placements.specs(placement, params),
-        "callable": lambda path, leaf: placements.spec_of(placement, path),
+        "callable": lambda params: placements.specs(placement, params),
     }[form]
 
 
@@ -77,8 +78,12 @@ def refusal(name):
     return None
 
 
-def one_update(tx):
-    return lambda params: tx.update(params, tx.init(params), params)[0]
+def one_update(tx, takes_grad=False):
+    def update(params):
+        given = {"grad": jax.tree.map(jnp.ones_like, params)} if takes_grad else {}
+        return tx.update(params, tx.init(params), params, **given)[0]
+
+    return update
 
 
 def projected(method):
@@ -88,7 +93,7 @@ def projected(method):
 RELATIVES = {
     "mars_sp": one_update(ftp_optax.mars_sp(0.1)),
     "mars_pgm": one_update(ftp_optax.mars_pgm(0.1)),
-    "spd": one_update(ftp_optax.spd(0.1, gradient="updates")),
+    "spd": one_update(ftp_optax.spd(0.1), takes_grad=True),
     "with_spd": one_update(ftp_optax.with_spd(optax.sgd(0.1), 0.1)),
     "digrap": one_update(ftp_optax.digrap()),
     "tpgm": projected(ftp_optax.tpgm()),
