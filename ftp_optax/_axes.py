@@ -341,14 +341,14 @@ def _geometry(spec: Any, name: str, leaf: Any) -> Geometry | None:
             f"axes: expected a LeafAxes for the leaf {name!r}, got {spec!r}."
         )
     shape = tuple(leaf.shape)
-    rows = _non_negative(spec.rows, "rows", name, shape) if shape else ()
     layers = _non_negative(spec.layers, "layers", name, shape)
+    rows = () if len(shape) < 2 else _non_negative(spec.rows, "rows", name, shape)
     if len(set(rows + layers)) < len(rows + layers):
         raise ValueError(
             f"axes: {spec} names an axis of the leaf {name!r} of shape {shape} more"
             " than once; every axis is a row axis, a layer axis or neither."
         )
-    if len(shape) - len(layers) < 2:
+    if len(shape) - len(layers) < 2:  # a vector
         rows = ()
     within = tuple(a for a in range(len(shape)) if a not in rows + layers)
     return Geometry(name, shape, within, rows, layers)

@@ -12,7 +12,7 @@ from ftp_optax import _checks, _devices
 from ftp_optax._axes import Geometry
 
 LIMIT = 1e18  # the square of a larger hyper-gradient overflows float32
-SPIKE = 1e3  # times the scale of the hyper-gradients before it
+SPIKE = 100.0  # times the scale of the hyper-gradients before it
 GROWTH = 4.0  # of the scale at a spike, so that a new scale is soon accepted
 DECAY = 0.999  # of the scale a step, as long as Adam's memory of squares
 

@@ -65,9 +65,10 @@ def with_gradient(
     chained = optax.chain(optimizer, link)
 
     def init_fn(params: optax.Params) -> optax.OptState:
-        state: Any = chained.init(params)
-        _refuse_averaging(state[0])
-        return state
+        own = link.init(params)  # first: its words for bad params are clearer
+        inner = optimizer.init(params)
+        _refuse_averaging(inner)
+        return inner, own
 
     def update_fn(
         updates: optax.Updates,

@@ -1,0 +1,485 @@
+"""What used to go wrong in silence: each trap with what sprang it."""
+
+import functools
+import inspect
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import trajectory
+from contract_runs import feed
+from ftp_optax import (
+    LeafAxes,
+    check_anchor,
+    digrap,
+    flax_axes,
+    ftp,
+    l2_sp,
+    leaf_axes,
+    mars_pgm,
+    radii,
+    reset_anchor,
+    summary,
+    torch_axes,
+    tpgm,
+    with_ftp,
+    with_spd,
+)
+
+SHAPES = {"kernel": (4, 3), "bias": (3,)}
+CLIP = optax.clip_by_global_norm(1.0)
+ADAMW = optax.adamw(1e-2)
+
+# ---- A spike of the gradient and the radii -----------------------------------------
+
+FORMS = {
+    "inside": (with_ftp(optax.chain(CLIP, ADAMW)), False),
+    "before": (optax.chain(CLIP, with_ftp(ADAMW)), False),
+    "link": (optax.chain(CLIP, ADAMW, ftp()), True),
+}
+
+
+def radius_after(form, factor, at=range(10, 11), steps=200):
+    """The radius after gradients of one direction, at some steps so many times."""
+    tx, grad = FORMS[form]
+    rng = np.random.default_rng(0)
+    params = {"kernel": jnp.zeros((8, 4))}
+    drawn = [
+        {"kernel": jnp.asarray(rng.normal(-1, 0.1, (8, 4)), jnp.float32)}
+        for _ in range(steps)
+    ]
+    for t in at:
+        drawn[t] = {"kernel": factor * drawn[t]["kernel"]}
+    params, state = feed(tx, params, drawn, grad=grad)
+    return float(radii(state, params)["kernel"])
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e25])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_spike_leaves_the_radii_growing(form, factor):
+    assert radius_after(form, factor) > 0.99 * radius_after(form, 1.0)
+
+
+def test_a_spike_below_the_limit_is_adams_to_remember_unless_clipped_before():
+    # As the published method, and as the docstring says.
+    assert radius_after("before", 100.0) == pytest.approx(1.99, abs=0.01)
+    assert radius_after("inside", 100.0) == pytest.approx(0.32, abs=0.01)
+
+
+def test_a_new_scale_of_the_gradient_is_accepted_after_a_few_steps():
+    grown = radius_after("inside", 1e6, at=range(100, 1400), steps=1400)
+    assert grown > radius_after("inside", 1.0, steps=100) + 1.0
+
+
+# ---- Derivatives through training --------------------------------------------------
+
+
+def trained_loss(pretrained, shift, kind):
+    """A loss after five steps of SGD within the method, from where it was `init`."""
+    target = trajectory.random_tree(SHAPES, 1)
+    loss = lambda p: sum(jnp.sum((p[k] - target[k]) ** 2) for k in SHAPES)
+    params = jax.tree.map(lambda w: w + shift, pretrained)
+    if kind == "tpgm":
+        method = tpgm()
+        state = method.init(pretrained)
+        for _ in range(5):
+            params = jax.tree.map(
+                lambda w, g: w - 0.1 * g, params, jax.grad(loss)(params)
+            )
+            state = method.update(state, params, loss)
+        return loss(method.project(params, state))
+    sgd = optax.sgd(0.1)
+    tx = {"ftp": with_ftp(sgd), "digrap": optax.chain(digrap(), sgd)}[kind]
+    state = tx.init(pretrained)
+    for _ in range(5):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    return loss(params)
+
+
+@pytest.mark.parametrize("kind", ["ftp", "digrap", "tpgm"])
+def test_a_run_is_differentiable_both_ways_from_its_first_step(kind):
+    pretrained = trajectory.random_tree(SHAPES, 0)
+    shift = 0.0 if kind == "ftp" else 0.05
+    run = jax.jit(lambda w: trained_loss(w, shift, kind))
+    direction = trajectory.random_tree(SHAPES, 2)
+    gradient = jax.jit(jax.grad(run))(pretrained)
+    backward = sum(jnp.sum(gradient[k] * direction[k]) for k in SHAPES)
+    _, forward = jax.jvp(run, (pretrained,), (direction,))
+    moved = lambda eps: jax.tree.map(lambda w, d: w + eps * d, pretrained, direction)
+    numeric = (run(moved(1e-2)) - run(moved(-1e-2))) / 2e-2
+    np.testing.assert_allclose(backward, forward, rtol=1e-4)
+    np.testing.assert_allclose(backward, numeric, rtol=2e-2)
+
+
+# ---- Prefix trees ------------------------------------------------------------------
+
+HAIKU = {
+    "mlp": {"w": jnp.ones((3, 3))},
+    "mlp/~/linear_0": {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)},
+}
+
+
+def test_the_longest_prefix_of_a_leaf_is_its_entry():
+    mask = {"mlp": False, "mlp/~/linear_0": True}
+    assert list(leaf_axes(HAIKU, mask=mask)) == ["mlp/~/linear_0/b", "mlp/~/linear_0/w"]
+    axes = {"mlp": LeafAxes(rows=0), "mlp/~/linear_0": LeafAxes(rows=1)}
+    assert leaf_axes(HAIKU, axes)["mlp/~/linear_0/w"].rows == (1,)
+    assert leaf_axes(HAIKU, axes)["mlp/w"].rows == (0,)
+    tx = mars_pgm({"mlp": 0.0, "mlp/~/linear_0": 100.0})
+    step = jax.tree.map(jnp.ones_like, HAIKU)
+    updates, _ = tx.update(step, tx.init(HAIKU), HAIKU)
+    assert np.all(updates["mlp"]["w"] == 0.0)
+    assert np.all(updates["mlp/~/linear_0"]["w"] == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("mask", True), ("axes", LeafAxes()), ("specs", P()), ("radius", 1.0)],
+)
+def test_an_entry_that_matches_no_leaf_is_refused(argument, value):
+    tree = {"mlp": value, "mlp/~/linear_0": value, "mlp/~/linear_9": value}
+    message = f"{argument}: the entry 'mlp/~/linear_9' of the tree matches no leaf"
+    tx = mars_pgm(tree) if argument == "radius" else ftp(**{argument: tree})
+    with pytest.raises(ValueError, match=message):
+        tx.update(HAIKU, tx.init(HAIKU), HAIKU)
+
+
+def test_entries_for_excluded_and_for_hidden_leaves_are_no_error():
+    axes = {"mlp": LeafAxes(), "mlp/~/linear_0": LeafAxes()}
+    assert leaf_axes(HAIKU, axes, exclude="linear_0") == {"mlp/w": LeafAxes((), ())}
+    part = {"mlp": HAIKU["mlp"], "mlp/~/linear_0": optax.MaskedNode()}
+    assert list(leaf_axes(part, axes)) == ["mlp/w"]
+
+
+# ---- Axes that do not show ---------------------------------------------------------
+
+KNOWN = {
+    "layer_0/attn/q_einsum/w": ((4, 32, 8), (0, 2)),
+    "layer_0/attn/kv_einsum/w": ((2, 1, 32, 8), (0, 1, 3)),
+    "layer_0/attn/qkv_einsum/w": ((3, 4, 32, 8), (0, 1, 3)),
+    "layer_0/attn/attn_vec_einsum/w": ((4, 8, 32), (2,)),
+    "layer_0/mlp/gating_einsum": ((2, 64, 32), (0, 1)),
+    "layer_1/mlp/gating_einsum": ((2, 32, 64), (0, 2)),
+    "layer_0/mlp/linear": ((64, 32), (1,)),
+    "embedder/input_embedding": ((100, 32), (0,)),
+    "attn/q_proj/w": ((32, 2, 16), (1, 2)),
+    "attn/q_proj/kernel": ((32, 2, 16), (1, 2)),
+    "attn/q_proj/w_lora_a": ((32, 4), (1,)),
+    "attn/q_proj/w_lora_b": ((4, 2, 16), (1, 2)),
+    "attn/o_proj/w": ((2, 16, 32), (2,)),
+    "conv2_d/w": ((3, 3, 8, 16), (3,)),
+    "post_norm": ((5, 4), (1,)),
+    "posembed_input/pos_embedding": ((1, 9, 4), (0,)),
+    "MAPHead_0/probe": ((1, 1, 4), ()),
+    "norm/scale": ((4,), ()),
+}
+UNKNOWN = {
+    "layers/0/weight": (4, 3),
+    "attn/w": (4, 3, 2),
+    "conv/weight": (8, 4, 3, 3),
+    "qkv/kernel": (32, 3, 4, 8),
+    "out_einsum/kernel": (4, 8, 32),
+    "layer_0/mlp/gating_einsum": (2, 32, 32),
+    "scale_table_of_heads": (4, 3, 2),
+}
+
+
+@pytest.mark.parametrize("path", KNOWN)
+def test_known_names_have_their_rows(path):
+    shape, rows = KNOWN[path]
+    assert flax_axes({path: jnp.zeros(shape)})[path].rows == rows
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_axes_that_do_not_show_are_refused_with_the_ways_out(path):
+    params = {path: jnp.zeros(UNKNOWN[path])}
+    with pytest.raises(ValueError, match=r"axes: .*torch_axes.*named=") as info:
+        with_ftp(ADAMW).init(params)
+    assert repr(path) in str(info.value)
+    assert str(UNKNOWN[path]) in str(info.value)
+    named = functools.partial(flax_axes, named={".": LeafAxes(rows=0)})
+    for axes in (torch_axes, named):
+        assert leaf_axes(params, axes)[path].rows == (0,)
+
+
+def test_one_spec_for_all_leaves_every_vector_one_row():
+    found = leaf_axes({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, LeafAxes(rows=-1))
+    assert found == {"w": LeafAxes((1,), ()), "b": LeafAxes((), ())}
+
+
+@pytest.mark.parametrize("argument", ["scanned", "named"])
+def test_a_typo_in_a_pattern_of_axes_is_refused(argument):
+    value = {"^block/": LeafAxes()} if argument == "named" else "^block/"
+    axes = functools.partial(flax_axes, **{argument: value})
+    with pytest.raises(ValueError, match=rf"{argument}: .*'\^block/' matches no leaf"):
+        with_ftp(ADAMW, axes=axes).init({"blocks": {"kernel": jnp.ones((2, 3, 3))}})
+
+
+@pytest.mark.parametrize("argument", ["axes", "specs", "mask"])
+def test_a_callable_that_takes_more_than_the_params_is_told_so(argument):
+    with pytest.raises(TypeError, match=f"{argument}: a callable is given the params"):
+        ftp(**{argument: lambda path, leaf: None}).init(HAIKU)
+
+
+def test_an_equinox_module_runs_with_torch_axes_once_it_is_filtered():
+    eqx = pytest.importorskip("equinox", reason="equinox is not installed")
+    model = eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
+    with pytest.raises(TypeError, match=r"params: .*activation' is no array.*filter"):
+        with_ftp(ADAMW, axes=torch_axes).init(model)
+    params = eqx.filter(model, eqx.is_inexact_array)
+    with pytest.raises(ValueError, match=r"axes: .*'layers/0/weight'.*torch_axes"):
+        with_ftp(ADAMW).init(params)
+    assert leaf_axes(params, torch_axes)["layers/0/weight"].rows == (0,)
+
+
+# ---- What may stand inside, and where a link stands --------------------------------
+
+
+@pytest.mark.parametrize("wrap", [with_ftp, lambda inner: with_spd(inner, 0.5)])
+@pytest.mark.parametrize("name", ["schedule_free", "MultiSteps", "lookahead"])
+def test_an_optimizer_that_averages_weights_is_refused_inside(wrap, name):
+    params = trajectory.random_tree(SHAPES, 0)
+    inner = {
+        "schedule_free": optax.contrib.schedule_free_adamw(1e-2),
+        "MultiSteps": optax.chain(optax.MultiSteps(ADAMW, 4).gradient_transformation()),
+        "lookahead": optax.GradientTransformation(
+            lambda p: optax.lookahead(ADAMW, 5, 0.5).init(
+                optax.LookaheadParams.init_synced(p)
+            ),
+            ADAMW.update,
+        ),
+    }[name]
+    with pytest.raises(ValueError, match=rf"optimizer: .*{name}.* around"):
+        wrap(inner).init(params)
+
+
+def test_schedule_free_around_keeps_what_it_evaluates_within_the_radius():
+    params = {"kernel": jnp.zeros((8, 4))}
+    grads = [{"kernel": -jnp.ones((8, 4))}] * 100
+    inner = with_ftp(optax.adam(1e-2, b1=0.0))
+    tx = optax.contrib.schedule_free(inner, learning_rate=1e-2)
+    trained, state = feed(tx, params, grads)
+    evaluated = optax.contrib.schedule_free_eval_params(state, trained)
+    rows = np.abs(evaluated["kernel"]).sum(0)
+    assert np.all(rows <= radii(state, params)["kernel"] * (1 + 1e-5))
+    assert rows.max() > 0.1
+
+
+def test_a_link_before_the_optimizer_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    (grads,) = trajectory.gradients(params, 1)
+    tx = optax.chain(ftp(), ADAMW)
+    with pytest.raises(ValueError, match=r"updates: ftp .*behind the optimizer"):
+        tx.update(grads, tx.init(params), params, grad=grads)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_warning_points_at_the_line_of_the_caller(compiled):
+    params = trajectory.random_tree(SHAPES, 0)
+    (grads,) = trajectory.gradients(params, 1)
+    tx = optax.chain(ADAMW, ftp())
+    step = lambda g, s, p: tx.update(g, s, p)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (jax.jit(step) if compiled else step)(grads, tx.init(params), params)
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert (
+        "step = lambda"
+        in inspect.getsource(
+            test_the_warning_points_at_the_line_of_the_caller
+        ).splitlines()[
+            warning.lineno
+            - inspect.getsourcelines(test_the_warning_points_at_the_line_of_the_caller)[
+                1
+            ]
+        ]
+    )
+
+
+def test_a_state_of_another_model_is_refused_before_the_optimizer_meets_it():
+    params, other = {"w": jnp.ones((3, 2))}, {"w": jnp.ones((4, 2))}
+    tx = with_ftp(ADAMW)
+    with pytest.raises(ValueError, match=r"state: .*'w' has shape \(4, 2\), expected"):
+        tx.update(params, tx.init(other), params)
+    with pytest.raises(TypeError, match=r"state: expected the pair of states"):
+        tx.update(params, tx.init(params)[1], params)
+
+
+# ---- Where the anchor is -----------------------------------------------------------
+
+
+def test_weights_loaded_after_init_are_seen_before_and_after_the_first_step():
+    params = {"body": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+    loaded = {"body": {"kernel": jnp.full((3, 2), 5.0), "bias": jnp.ones(2)}}
+    tx = with_ftp(ADAMW)
+    state = tx.init(params)
+    check_anchor(state, params)
+    with pytest.raises(ValueError, match=r"params: the leaf 'body/kernel' is up to 15"):
+        check_anchor(state, loaded)
+    check_anchor(reset_anchor(state, loaded), loaded)
+    grads = [jax.tree.map(jnp.ones_like, params)] * 3
+    trained, state = feed(tx, loaded, grads, state)
+    leaf = summary(state, trained)["body/kernel"]
+    assert leaf.first_norm > 100 * leaf.norm
+
+
+def test_an_adapter_that_starts_elsewhere_than_at_zero_is_named():
+    params = {"lora_a": jnp.ones((4, 2)), "lora_b": jnp.zeros((2, 3))}
+    with pytest.raises(ValueError, match=r"params: the leaf 'lora_a' .*anchor=0.0"):
+        check_anchor(with_ftp(ADAMW, anchor=0.0).init(params), params)
+    check_anchor(with_ftp(ADAMW, anchor=0.0, exclude="lora_a").init(params), params)
+
+
+@pytest.mark.parametrize("norm", ["mars", "frobenius"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("initial_radius", [1e-8, jnp.inf])
+def test_a_resumed_run_passes_and_one_of_other_weights_does_not(
+    initial_radius, dtype, norm
+):
+    params = jax.tree.map(
+        lambda w: w.astype(dtype), trajectory.random_tree({"kernel": (40, 3)}, 0)
+    )
+    tx = with_ftp(ADAMW, initial_radius=initial_radius, norm=norm)
+    state = tx.init(params)
+    check_anchor(state, params)
+    moved = jax.tree.map(lambda w: 1.5 * w, params)
+    with pytest.raises(ValueError, match=r"params: the leaf 'kernel'"):
+        check_anchor(state, moved)
+    trained, state = feed(tx, params, trajectory.gradients(params, 20), state)
+    check_anchor(state, trained)
+    with pytest.raises(ValueError, match=r"params: the leaf 'kernel'"):
+        check_anchor(state, moved)
+
+
+def test_every_method_with_an_anchor_is_checked_before_its_first_step():
+    params = trajectory.random_tree(SHAPES, 0)
+    tx = optax.chain(l2_sp(0.1), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="params: the leaf"):
+        check_anchor(tx.init(params), jax.tree.map(lambda w: 2 * w, params))
+    trained, state = feed(tx, params, trajectory.gradients(params, 2))
+    check_anchor(state, trained)
+    # An implicit anchor is where the params are.
+    check_anchor(with_ftp(ADAMW, anchor="implicit").init(params), trained)
+    with pytest.raises(ValueError, match=r"state: it holds no FTPState or AnchorState"):
+        check_anchor(ADAMW.init(params), params)
+    with pytest.raises(ValueError, match=r"not known under jit"):
+        jax.jit(check_anchor)(with_ftp(ADAMW).init(params), params)
+
+
+def test_a_host_anchor_that_stays_on_the_device_is_refused(monkeypatch):
+    # As some versions of jax leave it there on a CPU.
+    monkeypatch.setattr(jax, "device_put", lambda x, *where: x)
+    params = trajectory.random_tree(SHAPES, 0)
+    init = with_ftp(ADAMW, anchor_memory="pinned_host").init
+    for function in (init, jax.jit(init)):
+        with pytest.raises(ValueError, match=r"anchor_memory: jax .* leaves .*device"):
+            function(params)
+
+
+# ---- Radii -------------------------------------------------------------------------
+
+
+def test_an_infinite_radius_that_decays_is_refused():
+    decaying = optax.adamw(1e-2, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"radius_optimizer: .*NaN of initial_radius"):
+        ftp(radius_optimizer=decaying, initial_radius=jnp.inf)
+    ftp(radius_optimizer=decaying)
+    ftp(initial_radius=jnp.inf)
+
+
+def test_radii_of_complex_leaves_split_into_two_are_read():
+    params = {"w": jnp.ones((2, 3), "complex64"), "v": jnp.ones(3)}
+    tx = optax.contrib.split_real_and_imaginary(with_ftp(ADAMW))
+    state = tx.init(params)
+    assert sorted(radii(state, params)) == ["v", "w/imaginary", "w/real"]
+    check_anchor(state, params)
+    with pytest.raises(ValueError, match=r"params: the leaf 'w/imaginary'"):
+        check_anchor(state, {**params, "w": params["w"] + 1j})
+
+
+@pytest.mark.parametrize("read", [radii, summary])
+def test_two_states_that_constrain_one_leaf_are_not_read_as_one(read):
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    both = with_ftp(ADAMW, exclude="b").init(params), with_ftp(ADAMW).init(params)
+    with pytest.raises(ValueError, match=r"state: the leaf 'a' .* more than one state"):
+        read(both, params)
+    apart = both[0], with_ftp(ADAMW, exclude="a").init(params)
+    assert sorted(read(apart, params)) == ["a", "b"]
+
+
+def test_summary_logs_every_step_of_a_compiled_loop():
+    params = trajectory.random_tree(SHAPES, 0)
+    tx = with_ftp(ADAMW, exclude="bias")
+
+    def step(carry, grads):
+        params, state = carry
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), summary(state, params)
+
+    grads = jax.tree.map(lambda *g: jnp.stack(g), *trajectory.gradients(params, 9))
+    (_, state), logged = jax.jit(lambda c: jax.lax.scan(step, c, grads))(
+        (params, tx.init(params))
+    )
+    assert list(logged) == ["kernel"]
+    assert logged["kernel"].radius.shape == (9,)
+    assert np.all(logged["kernel"].first_norm == logged["kernel"].norm[0])
+    np.testing.assert_array_equal(logged["kernel"].radius[-1], state[1].radii[0])
+
+
+def test_a_schedule_of_kappa_counts_from_the_last_reset():
+    schedule = optax.linear_schedule(0.0, 1.0, 6)
+    params = trajectory.random_tree(SHAPES, 0)
+    grads = trajectory.gradients(params, 12)
+    tx = with_ftp(optax.sgd(0.1), schedule)
+    injected = optax.inject_hyperparams(with_ftp)(optax.sgd(0.1), kappa=schedule)
+    trained, state = feed(tx, params, grads)
+    expected, expected_state = feed(injected, params, grads)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-6), trained, expected
+    )
+    np.testing.assert_allclose(
+        state[1].radii, optax.tree.get(expected_state, "radii"), rtol=1e-6
+    )
+    assert state[1].step == 12
+    assert reset_anchor(state, trained)[1].step == 0
+
+
+# ---- The API -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [ftp, with_ftp])
+def test_there_are_at_most_twelve_arguments_and_with_ftp_explains_all(function):
+    arguments = [a for a in inspect.signature(function).parameters if a != "optimizer"]
+    assert len(arguments) <= 12
+    assert all(f"      {name}: " in with_ftp.__doc__ for name in arguments)
+
+
+def test_a_checkpoint_goes_without_the_anchor_in_three_lines(tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint", reason="orbax is not installed")
+    pretrained = trajectory.random_tree(SHAPES, 0)
+    tx = with_ftp(ADAMW, exclude="bias")
+    grads = trajectory.gradients(pretrained, 12)
+    params, state = feed(tx, pretrained, grads[:6])
+    expected, _ = feed(tx, params, grads[6:], state)
+
+    saved = optax.tree.set(state, anchor=None)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", {"params": params, "state": saved})
+    with ocp.StandardCheckpointer() as checkpointer:
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, saved))
+        loaded = checkpointer.restore(
+            tmp_path / "state", {"params": like[0], "state": like[1]}
+        )
+    anchor = optax.tree.get(tx.init(pretrained), "anchor")
+    restored = optax.tree.set(loaded["state"], anchor=anchor)
+    check_anchor(restored, loaded["params"])
+    found, _ = feed(tx, loaded["params"], grads[6:], restored)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
