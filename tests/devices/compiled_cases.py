@@ -37,15 +37,16 @@ def norms_and_scalars(split, stacked):
 
     A device that holds parts of rows has three sums for each of them: of the last norm,
     of the new one, of the hyper-gradient. One that holds some of the rows has, for each
-    layer, its sum of hyper-gradients and its largest norm.
+    layer, its sum of hyper-gradients, its largest norm and its share of bound rows.
     """
     placement, sizes = PLACEMENTS[split], {"fsdp": 8, "data": 2, "model": 4}
     if split == "tensor":
         sizes = {"data": 4, "model": 2}
-    floats = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(stacked)):
+    floats, params = {}, abstract_params(stacked)
+    meaning = network.axes(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = network.name_of(path)
-        axes = network.AXES(name, leaf)
+        axes = meaning[name]
         parts = [sizes.get(axis, 1) for axis in placements.spec_of(placement, name)]
         beside = [leaf.shape[axis] // parts[axis] for axis in axes.rows]
         layers = leaf.shape[0] if axes.layers else 1
@@ -53,7 +54,7 @@ def norms_and_scalars(split, stacked):
             n > 1 for axis, n in enumerate(parts) if axis not in axes.rows
         )
         rows_split = any(parts[axis] > 1 for axis in axes.rows)
-        floats[name] = layers * (within_split * 3 * math.prod(beside) + 2 * rows_split)
+        floats[name] = layers * (within_split * 3 * math.prod(beside) + 3 * rows_split)
     return floats
 
 

@@ -11,7 +11,6 @@ import ftp_optax
 from ftp_optax import flax_axes, with_ftp
 
 STEPS, BATCH, WIDTH, LAYERS = 50, 16, 16, 8
-AXES = functools.partial(flax_axes, scanned="^blocks/")
 OPTIONS = {
     "default": {},
     "int8": {"displacement_dtype": "int8"},
@@ -20,6 +19,11 @@ OPTIONS = {
     "frobenius": {"norm": "frobenius"},
     "active": {"hypergradient": "active"},
 }
+
+
+def axes(params):
+    """Of one block, or of several along a leading axis."""
+    return flax_axes(params, scanned="^blocks/" if "blocks" in params else None)
 
 
 def shapes(width=WIDTH, stacked=False):
@@ -102,7 +106,7 @@ def loss(params, batch, use=as_it_is, lies=anywhere):
 
 def optimizer(option="default", **arguments):
     """At these rates radii bind some of the rows: neither none nor all."""
-    arguments = {"radius_optimizer": optax.adam(5e-2), "axes": AXES, **arguments}
+    arguments = {"radius_optimizer": optax.adam(5e-2), "axes": axes, **arguments}
     return with_ftp(optax.adamw(3e-3), **OPTIONS[option], **arguments)
 
 
@@ -130,7 +134,7 @@ def result(params, state):
     """Params and radii by name, such as `params/block/up/bias`."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     found = {f"params/{name_of(path)}": np.asarray(leaf) for path, leaf in leaves}
-    for path, radius in ftp_optax.radii(state, params, axes=AXES).items():
+    for path, radius in ftp_optax.radii(state, params, axes=axes).items():
         found[f"radii/{path}"] = np.asarray(radius)
     return found
 
@@ -147,9 +151,9 @@ def expected(*run):
 
 
 def how_it_went(stacked=False, *run):
-    """Losses before and after, and radius, drift and share of bound rows by path."""
+    """Losses before and after, and radius, norms and share of bound rows by path."""
     params, state = trained_on_one_device(stacked, *run)
-    summary = ftp_optax.summary(state, params, axes=AXES)
+    summary = ftp_optax.summary(state, params, axes=axes)
     losses = [float(loss(p, batch())) for p in (pretrained(stacked), params)]
     return losses, {path: tuple(map(np.asarray, s)) for path, s in summary.items()}
 
