@@ -53,17 +53,6 @@ SHARED = {
 }
 
 
-class Formatter(
-    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
-):
-    """Keeps the layout of descriptions and shows defaults as they would be typed."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action.default, list):
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        return super()._get_help_string(action)
-
-
 def parse(
     argv: Sequence[str] | None,
     job: str,
@@ -73,19 +62,13 @@ def parse(
 ) -> argparse.Namespace:
     """Parses the command line of `python -m benchmarks.<job>`; exits on bad input.
 
-    Args:
-      argv: command line; `None` takes that of the process.
-      job: names its files.
-      description: shown in the help.
-      options: its own, by name.
-      smoke: defaults that `--smoke` brings beside the output directory.
+    `smoke` holds the defaults that `--smoke` brings beside the output directory.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{job}",
         description=description,
-        formatter_class=Formatter,
-        epilog=f"It leaves its results as {job}.* in the output directory. After Ctrl-C"
-        " it reports what\nwas finished.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"It leaves {job}.* in the output directory, after Ctrl-C as well.",
     )
     add = parser.add_argument
     for name, option in (options | SHARED).items():
@@ -95,13 +78,14 @@ def parse(
             continue
         several = isinstance(option.default, list)
         kind = type(option.default[0] if several else option.default)
+        default = " ".join(map(str, option.default)) if several else option.default
         add(
             flag,
             nargs="+" if several else None,
             type=TYPES.get(kind, kind),
             choices=option.choices and list(option.choices),
             default=option.default,
-            help=option.help,
+            help=option.help + f" (default: {default})" * (default is not None),
         )
     add("--seed", type=int, default=0, help="of all that is random")
     parser.set_defaults(job=job)
@@ -158,8 +142,7 @@ def run(
       args: from `parse`.
       measuring: fills in the results, and says what it is at, `total` times.
       total: how often.
-      conclude: fills in what follows from the results, and reports it; `None` if too
-        little was finished.
+      conclude: fills in what follows from them; `None` if too little was finished.
       draw: makes the plot, if there is one.
 
     Returns:

@@ -24,6 +24,7 @@ Loss = Callable[[Params, Batch], jax.Array]
 
 LEARNING_RATE = 1e-4
 CLASSES = 10
+shaped = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
 PLAIN, EXPLICIT = "plain", "explicit"
 
 
@@ -41,9 +42,6 @@ def update_of(tx: optax.GradientTransformation) -> Callable:
         return optax.apply_updates(params, updates), state
 
     return update
-
-
-# ---- Methods, to train with --------------------------------------------------------
 
 
 class Method(NamedTuple):
@@ -89,9 +87,6 @@ def training(method: Method, loss: Loss) -> tuple[Callable, Callable]:
     return init, step
 
 
-# ---- Modes of FTP ------------------------------------------------------------------
-
-
 class Mode(NamedTuple):
     """A way to run FTP.
 
@@ -122,9 +117,6 @@ def optimizer(name: str) -> optax.GradientTransformation:
     return (
         inner if name == PLAIN else ftp_optax.with_ftp(inner, **MODES[name].arguments)
     )
-
-
-# ---- Models ------------------------------------------------------------------------
 
 
 class ConvNet(Backbone):
@@ -197,9 +189,6 @@ def loss_of(logits: Callable[[Params, jax.Array], jax.Array]) -> Loss:
     return lambda params, batch: entropy(logits(params, batch[0]), batch[1]).mean()
 
 
-# ---- Trees of parameters without a model -------------------------------------------
-
-
 class Tree(NamedTuple):
     """What it is called in a table, its shapes by name, and the steps of a block."""
 
@@ -213,7 +202,7 @@ def small_leaves(count: int) -> Params:
     shapes = ((64, 64), (64,), (3, 3, 16, 32), (128,), (32, 4, 24), (96, 40), (40,))
     kinds = ("kernel", "bias", "kernel", "scale", "kernel", "kernel", "bias")
     return {
-        f"layer{i:04}": {kinds[i % len(kinds)]: shaped(*shapes[i % len(shapes)])}
+        f"layer{i:04}": {kinds[i % len(kinds)]: shaped(shapes[i % len(shapes)])}
         for i in range(count)
     }
 
@@ -223,12 +212,7 @@ def even(num_params: float, leaves: int) -> Params:
     size = num_params / leaves
     rows = max(8, round(math.sqrt(size) / 8) * 8)
     columns = max(8, round(size / rows / 8) * 8)
-    return {f"layer{i:04}": {"kernel": shaped(rows, columns)} for i in range(leaves)}
-
-
-def shaped(*shape: int) -> jax.ShapeDtypeStruct:
-    """A float32 leaf without values."""
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+    return {f"layer{i:04}": {"kernel": shaped((rows, columns))} for i in range(leaves)}
 
 
 def size(tree: Params) -> int:

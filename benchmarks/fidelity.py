@@ -81,9 +81,6 @@ def measure(args: argparse.Namespace, results: Results) -> Iterator[str]:
         yield f"digits: {name}"
 
 
-# ---- The published trajectories ----------------------------------------------------
-
-
 def golden(arguments: Mapping[str, Any]) -> dict[str, float]:
     """The largest differences from the recorded parameters and radii at any step."""
     worst = {"params": 0.0, "radii": 0.0}
@@ -108,9 +105,13 @@ def replay(recorded: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterato
         sgd = optax.sgd(rate, meta["momentum"], meta["nesterov"])
         optimizer = optax.chain(optax.add_decayed_weights(decay), sgd)
     exclude = [f"^{name}$" for name in meta["exclude"]]
-    axes = ftp_optax.torch_axes
-    kappa = meta["kappa"]
-    tx = ftp_optax.with_ftp(optimizer, kappa, exclude=exclude, axes=axes, **arguments)
+    tx = ftp_optax.with_ftp(
+        optimizer,
+        meta["kappa"],
+        exclude=exclude,
+        axes=ftp_optax.torch_axes,
+        **arguments,
+    )
     of = lambda kind: {
         key.removeprefix(kind): jnp.asarray(value)
         for key, value in recorded.items()
@@ -118,13 +119,11 @@ def replay(recorded: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterato
     }
     params, grads, update = of("init/"), of("grad/"), contenders.update_of(tx)
     state, update = tx.init(params), jax.jit(update)
+    radii = jax.jit(ftp_optax.radii)
     for t in range(meta["steps"]):
         now = {name: values[t] for name, values in grads.items()}
         params, state = update(params, state, now)
-        yield params, ftp_optax.radii(state, params)
-
-
-# ---- A long run under noise --------------------------------------------------------
+        yield params, radii(state, params)
 
 
 def noisy(arguments: Mapping[str, Any], steps: int, seed: int) -> float:
@@ -153,9 +152,6 @@ def noisy(arguments: Mapping[str, Any], steps: int, seed: int) -> float:
     return max(map(float, ftp_optax.anchor_drift(state, params, start).values()))
 
 
-# ---- Fine-tuning on digits ---------------------------------------------------------
-
-
 def fine_tuned(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Fine-tunes in every mode from the same starts: a mode's name and its figures."""
     network, splits = contenders.published("small"), digits.splits()
@@ -181,10 +177,11 @@ def fine_tuned(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]
             explicit = explicit or (params, radii)
             test = [splits[domain] for domain in digits.DOMAINS]  # the first is clean
             shares = [correct(params, pixels(d.images), d.labels).mean() for d in test]
-            figures = {"seed": seed, "id": float(shares[0])}
-            figures["ood"] = float(np.mean(shares[1:]))
+            figures = {"seed": seed, "ID": float(shares[0])}
+            figures["OOD"] = float(np.mean(shares[1:]))
             figures["params"] = apart(params, explicit[0])
             figures["radii"] = apart(radii, explicit[1])
+            figures["largest_radius"] = max(map(float, radii.values()))
             yield name, figures
 
 
@@ -219,35 +216,24 @@ def apart(tree: Any, other: Any) -> float:
     return max(jax.tree.leaves(far))
 
 
-# ---- Reporting ---------------------------------------------------------------------
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and half of its 95 % interval, Student's; 0 of a single value."""
-    if len(values) < 2:
-        return float(np.mean(values)), 0.0
-    reach = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-    return float(np.mean(values)), float(reach)
-
-
 def rows_of(runs: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any]]:
     """The columns of each mode, from its runs; the explicit mode's among them.
 
-    `id off` and `ood off` are how far, in points, the interval of the difference from
-    the explicit mode stays away from 0.
+    `ID off` and `OOD off` are how far, in points, Student's 95 % interval of the
+    difference from the explicit mode stays away from 0.
     """
-    explicit = {run["seed"]: run for run in runs.get(EXPLICIT, ())}
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, of_mode in runs.items():
-        row: dict[str, Any] = rows.setdefault(name, {})
-        for key in ("id", "ood"):
-            row[key.upper()] = float(np.mean([run[key] for run in of_mode]))
-            far = [100 * (run[key] - explicit[run["seed"]][key]) for run in of_mode]
-            mean, reach = interval(far)
-            row[f"{key.upper()} - explicit"] = f"{mean:+.2f} +- {reach:.2f}"
-            row[f"{key} off"] = max(abs(mean) - reach, 0.0)
-        for key in ("params", "radii"):
-            row[key] = max(run[key] for run in of_mode)
+        column = lambda key, runs=of_mode: np.array([run[key] for run in runs])
+        row = rows[name] = {key: column(key).max() for key in ("params", "radii")}
+        for key in ("ID", "OOD"):
+            explicit = [run[key] for run in runs[EXPLICIT][: len(of_mode)]]
+            far, reach = 100 * (column(key) - explicit), 0.0
+            if len(far) > 1:
+                reach = scipy.stats.t.ppf(0.975, len(far) - 1) * scipy.stats.sem(far)
+            row[key] = column(key).mean()
+            row[f"{key} - explicit"] = f"{far.mean():+.2f} +- {reach:.2f}"
+            row[f"{key} off"] = float(max(abs(far.mean()) - reach, 0.0))
     return rows
 
 
@@ -261,8 +247,8 @@ def targets_of(rows: Mapping[str, Any], noisy_steps: int) -> list[dict[str, Any]
         targets.append(Target(text, name, "golden", bound))
         text = f"The anchor of {ftp} stays to {DRIFT:g} for {noisy_steps} steps"
         targets.append(Target(text, name, "anchor", DRIFT))
-        for key in ("id", "ood") if name != EXPLICIT else ():
-            text = f"{ftp} is as good as explicit, {key.upper()}, points"
+        for key in ("ID", "OOD") if name != EXPLICIT else ():
+            text = f"{ftp} is as good as explicit, {key}, points"
             targets.append(Target(text, name, f"{key} off", 0.0))
     return show.verdicts(targets, rows, "here")
 
@@ -270,19 +256,18 @@ def targets_of(rows: Mapping[str, Any], noisy_steps: int) -> list[dict[str, Any]
 def conclude(results: Results) -> show.Report:
     """One table against the published code, one of the digits, the verdicts."""
     asked, golden = results["options"], results["golden"]
-    results["trained"] = trained = rows_of(results["digits"])
+    trained = rows_of(results["digits"])
     rows = {
         name: trained.get(name, {}) | row | {"golden": max(row["params"], row["radii"])}
         for name, row in golden.items()
     }
-    label = lambda rows: {MODES[name].label: row for name, row in rows.items()}
     title = f"Golden trajectories, and {asked['noisy_steps']} noisy steps"
-    tables = [show.table(title, "FTP", RECORDED, label(golden))]
+    tables = [show.table(title, "FTP", RECORDED, show.named(golden, MODES))]
     if trained:
         seeds = len(results["digits"][EXPLICIT])
         title = f"Digits, {seeds} seeds, {asked['steps']} steps at"
         title += f" {asked['learning_rate']:g}"
-        tables.append(show.table(title, "FTP", TRAINED, label(trained)))
+        tables.append(show.table(title, "FTP", TRAINED, show.named(trained, MODES)))
     return show.Report(tables, LEGEND, targets_of(rows, asked["noisy_steps"]))
 
 

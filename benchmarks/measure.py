@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
 from jax.experimental.compilation_cache import compilation_cache
 
 import ftp_optax
@@ -32,13 +33,7 @@ def interleaved(
     steps: int | Mapping[str, int],
     seed: int = 0,
 ) -> Iterator[dict[str, float]]:
-    """Gives every contender one block per round, in an order drawn anew each time.
-
-    Args:
-      contenders: by name; each has had its warm-up.
-      rounds: how many.
-      steps: of each block, the same for all or by name.
-      seed: of the orders.
+    """Gives every contender one block of steps per round, in an order drawn anew.
 
     Yields:
       Seconds per step by name, once for each finished round.
@@ -65,6 +60,20 @@ def between(rounds: Rounds, name: str, other: str) -> Any:
     if not rounds or not {name, other} <= rounds[0].keys():
         return None
     return ratio([r[name] for r in rounds], [r[other] for r in rounds])
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> Ratio:
+    """The slope of log y over log x by least squares, with its 95 % interval.
+
+    1 is linear, 0 constant, -1 a fair share. The interval is Student's, from how far
+    the points lie from the line; with two points there is none.
+    """
+    line: Any = scipy.stats.linregress(np.log(x), np.log(y))
+    free = len(x) - 2
+    reach = float(scipy.stats.t.ppf(0.975, free) * line.stderr) if free else 0.0
+    reach = reach if np.isfinite(reach) else 0.0  # of what does not grow at all
+    middle = float(line.slope)
+    return {"median": middle, "low": middle - reach, "high": middle + reach}
 
 
 class Step:
@@ -131,9 +140,6 @@ def _described(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=sharding, weak_type=leaf.weak_type
     )
-
-
-# ---- The machine -------------------------------------------------------------------
 
 
 def machine() -> dict[str, Any]:

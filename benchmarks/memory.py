@@ -134,8 +134,7 @@ def conclude(results: Results) -> show.Report:
         if dtype == "float32":
             targets = show.verdicts(TARGETS, rows, dtype)
         title = f"{tree}, {results['num_params'] / 1e6:.1f} M {dtype} parameters"
-        named = {MODES[name].label: row for name, row in rows.items()}
-        tables.append(show.table(title, "FTP", COLUMNS, named))
+        tables.append(show.table(title, "FTP", COLUMNS, show.named(rows, MODES)))
     reasons = {setting: {"reason": why} for setting, why in results["refused"].items()}
     tables.append(show.table("Refused", "setting", {"reason": ""}, reasons))
     return show.Report(tables, LEGEND, targets)
@@ -143,18 +142,14 @@ def conclude(results: Results) -> show.Report:
 
 def draw(results: Results, path: pathlib.Path) -> None:
     """Draws the state on device and host, a panel for each dtype of the params."""
-    panels = []
+    below, panels = "Copies of the parameters: device + host", []
     for dtype, counted in results["dtypes"].items():
-        if rows := beyond_plain(counted):
-            column = lambda key, rows=rows: {
-                MODES[name].label: row[key] for name, row in rows.items()
-            }
-            marks = {mode.label: mode.most_state for mode in MODES.values()}
-            marks = marks if dtype == "float32" else {}
+        if rows := show.named(beyond_plain(counted), MODES):
+            most = {mode.label: {"most": mode.most_state} for mode in MODES.values()}
+            if dtype == "float32":
+                rows = {name: {**row, **most[name]} for name, row in rows.items()}
             title = f"{dtype} parameters"
-            label = "Copies of the parameters: device + host"
-            bars = Bars(title, column("device"), label, column("host"), marks)
-            panels.append(bars)
+            panels.append(Bars(title, rows, "device", below, "host", "most"))
     if panels:  # neither interrupted before nor all refused
         tree = TREES[results["options"]["tree"]].label
         note = f"{tree}, state beyond AdamW's; red: targets."

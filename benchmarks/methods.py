@@ -128,7 +128,7 @@ def conclude(results: Results) -> show.Report | None:
             f"{model.label}, {result['num_params'] / 1e6:.2f} M parameters,"
             f" {model.side} px, batch {batch}, {len(rounds)} rounds"
         )
-        rows = {METHODS[who].label: row for who, row in result["methods"].items()}
+        rows = show.named(result["methods"], METHODS)
         tables.append(show.table(title, "method", COLUMNS, rows))
     notes = [] if targets else [f"The targets are set for batch {TARGET_BATCH}."]
     return show.Report(tables, LEGEND, targets, notes) if tables else None
@@ -136,13 +136,11 @@ def conclude(results: Results) -> show.Report | None:
 
 def draw(results: Results, path: pathlib.Path) -> None:
     """Draws time by model, with intervals, and the memory that the methods keep."""
-    panels, state = [], {}
+    panels, rows = [], {}
     for name, result in results["models"].items():
-        rows = {METHODS[who].label: row for who, row in result["methods"].items()}
-        times = {label: row["time"] for label, row in rows.items()}
-        panels.append(Bars(MODELS[name].label, times, "Time per step (AdamW = 1)"))
-        state = {label: row["state"] for label, row in rows.items()}
-    panels.append(Bars("State", state, "Copies of the parameters"))
+        rows, label = show.named(result["methods"], METHODS), MODELS[name].label
+        panels.append(Bars(label, rows, "time", "Time per step (AdamW = 1)"))
+    panels.append(Bars("State", rows, "state", "Copies of the parameters"))
     batch = results["options"]["batch_size"]
     note = f"Batch {batch}. Lines: 95 % interval of the median."
     show.save_bars([panels], note, results["machine"], path)

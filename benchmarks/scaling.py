@@ -26,13 +26,12 @@ import jax
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks import contenders, cost, measure, show
 from benchmarks.command import Option, Results, StoppedError, parse, run
 from benchmarks.contenders import EXPLICIT, MODES, PLAIN
-from benchmarks.measure import Ratio, Step, compiling, interleaved, ratio
+from benchmarks.measure import Step, compiling, interleaved, ratio, slope
 from benchmarks.show import Target
 
 FTP = "ftp"  # in the mode that is asked for
@@ -42,8 +41,7 @@ OPTIONS = {
     "mode": Option(EXPLICIT, "of FTP", MODES),
     "params": Option(
         [1.0, 3.0, 10.0, 30.0, 100.0, 300.0],
-        "numbers of parameters, in millions; those that the free memory does not hold"
-        " are left out",
+        "in millions; those that the free memory does not hold are left out",
         least=2,
     ),
     "leaves": Option([10, 30, 100, 300, 1000], "numbers of leaves", least=2),
@@ -69,14 +67,14 @@ QUANTITIES = {  # what grows along an axis
 }
 LINEAR = 1.05  # growth that counts as linear
 LABELS = {PLAIN: "AdamW", FTP: "FTP"}
+SLOPES = {"AdamW": ".3f", "AdamW end": ".2f", "FTP": ".3f", "FTP end": ".2f"}
 LEGEND = (
     "time: of an update; compile time: from tracing on; traffic: bytes read and"
     " written, by the compiler's count; each FTP's, as a multiple of its first row, and"
     " as a multiple of AdamW's. slope: of the logarithms, by least squares; 1 is"
-    " linear, -1 a fair share for each device; end: the slope between the last two"
-    " rows. All with 95 % intervals. Devices are simulated on one machine: traffic and"
-    " state are those of one device; between: results of operations between devices,"
-    " in % of its traffic."
+    " linear, -1 a fair share for each device; end: between the last two rows. Devices"
+    " are simulated on one machine: traffic and state are those of one; between:"
+    " results of operations between devices, in % of its traffic."
 )
 
 
@@ -87,9 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(args, measure_all, total, conclude, draw)
 
 
-# ---- The points --------------------------------------------------------------------
-
-
 def measure_all(args: argparse.Namespace, results: Results) -> Iterator[str]:
     """A point for each number along each axis; those left out say why."""
     results |= {"along": {}, "skipped": []}
@@ -97,7 +92,7 @@ def measure_all(args: argparse.Namespace, results: Results) -> Iterator[str]:
         for x in sorted(getattr(args, axis)):
             yield f"{axis}: {x:g}"
             if axis == "params" and (why := too_large(x * 1e6)):
-                results["skipped"].append({"x": x, "skipped": why})
+                results["skipped"].append((x, why))
             else:
                 points = results["along"].setdefault(axis, [])
                 points.append(measure_point(args, axis, x))
@@ -116,9 +111,8 @@ def measure_point(args: argparse.Namespace, axis: str, x: Any) -> dict[str, Any]
     if axis == "devices":
         return {"x": x, **in_process(args, x)}
     leaves = x if axis == "leaves" else args.leaves_of_params
-    shapes = contenders.even(
-        1e6 * (x if leaves != x else args.params_of_leaves), leaves
-    )
+    millions = x if axis == "params" else args.params_of_leaves
+    shapes = contenders.even(1e6 * millions, leaves)
     size = contenders.size(shapes)
     steps = max(1, min(MOST_STEPS, BLOCK // size))
     anew = args.compile_rounds if axis == "leaves" else 0
@@ -147,13 +141,11 @@ def in_process(args: argparse.Namespace, devices: int) -> dict[str, Any]:
 
 
 def sharded(millions: float, leaves: int, mode: str, rounds: int, seed: int) -> None:
-    """Prints what `timed` says as JSON, on the devices that there are.
-
-    Every parameter is spread over them along its longest axis that they divide (FSDP).
-    """
+    """Prints what `timed` says as JSON; every parameter is spread over all devices."""
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
     def place(leaf: jax.Array) -> jax.Array:
+        # Along its longest axis that they divide (FSDP).
         divided = [a for a in range(leaf.ndim) if leaf.shape[a] % mesh.size == 0]
         spec: list[str | None] = [None] * leaf.ndim
         if divided:
@@ -202,26 +194,9 @@ def timed(
     return point
 
 
-# ---- The growth --------------------------------------------------------------------
-
-
 def series(points: Sequence[Mapping], name: str, key: str) -> tuple[list, list]:
     """One quantity of a contender as x and y; of several rounds the median."""
     return [p["x"] for p in points], [float(np.median(p[name][key])) for p in points]
-
-
-def slope(x: Sequence[float], y: Sequence[float]) -> Ratio:
-    """The slope of log y over log x by least squares, with its 95 % interval.
-
-    1 is linear, 0 constant, -1 a fair share. The interval is Student's, from how far
-    the points lie from the line; with two points there is none.
-    """
-    line: Any = scipy.stats.linregress(np.log(x), np.log(y))
-    free = len(x) - 2
-    reach = float(scipy.stats.t.ppf(0.975, free) * line.stderr) if free else 0.0
-    reach = reach if np.isfinite(reach) else 0.0  # of what does not grow at all
-    middle = float(line.slope)
-    return {"median": middle, "low": middle - reach, "high": middle + reach}
 
 
 def slopes_of(along: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any]]:
@@ -237,12 +212,14 @@ def slopes_of(along: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any
     return rows
 
 
-def growth(points: Sequence[Mapping]) -> dict[float, dict[str, Any]]:
+def growth(axis: str, points: Sequence[Mapping]) -> dict[str, dict[str, Any]]:
     """By point FTP's quantities, in multiples of its first point's and of AdamW's."""
-    rows: dict[float, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for point in points:
         ftp, plain, first = point[FTP], point[PLAIN], points[0][FTP]
-        row = rows[point["x"]] = {"between": ftp["between"] / ftp["traffic"]}
+        row = rows[in_words(axis, point["x"])] = {
+            "between": ftp["between"] / ftp["traffic"]
+        }
         for key in ("traffic", "state"):
             row |= {key: ftp[key] / first[key], f"{key}/AdamW": ftp[key] / plain[key]}
         for key in {"time", "compile time"} & ftp.keys():
@@ -257,30 +234,23 @@ def conclude(results: Results) -> show.Report | None:
     # A line needs two points.
     results["along"] = {k: v for k, v in results["along"].items() if len(v) > 1}
     results["slopes"] = slopes = slopes_of(results["along"])
-    titles = {
-        "params": f"Parameters, {asked['leaves_of_params']} leaves",
-        "leaves": f"Leaves, {asked['params_of_leaves']:g} M parameters",
-        "devices": f"Devices, {asked['params_of_devices']:g} M parameters",
-    }
+    sizes = {axis: f"{asked[f'params_of_{axis}']:g} M parameters" for axis in AXES[1:]}
+    sizes["params"] = f"{asked['leaves_of_params']} leaves"
     for axis, points in results["along"].items():
         columns, devices = {}, axis == "devices"
         for key in QUANTITIES[axis]:
             columns |= {key: ".3g", f"{key}/AdamW": ".2f"}
         columns |= {"between": ".2%", "time/AdamW": ".2f"} if devices else {}
-        title = f"{titles[axis]}, FTP {MODES[asked['mode']].label}"
-        rows = {in_words(axis, x): row for x, row in growth(points).items()}
-        tables.append(show.table(title, axis, columns, rows))
-        most, grows = LINEAR - 2 if devices else LINEAR, "grows linearly or better"
-        if devices:
-            grows = "of each device falls as their number grows, or better"
+        title = f"{axis.capitalize()}, {sizes[axis]}, FTP {MODES[asked['mode']].label}"
+        tables.append(show.table(title, axis, columns, growth(axis, points)))
+        most, grows = LINEAR - 2 if devices else LINEAR, "grows linearly"
+        grows = "of each device falls as their number grows" if devices else grows
         for key in QUANTITIES[axis]:
-            text = f"{key.capitalize()} {grows} (slope at most {most:g})"
+            text = f"{key.capitalize()} {grows} or better (slope at most {most:g})"
             target = Target(text, f"{key}, {axis}", LABELS[FTP], most)
             targets += show.verdicts([target], slopes, f"along {axis}")
-    columns = {"AdamW": ".3f", "AdamW end": ".2f", "FTP": ".3f", "FTP end": ".2f"}
-    tables.append(show.table("Slopes", "quantity", columns, slopes))
-    left_out = results["skipped"]
-    notes = [f"{p['x']:g} M parameters left out: {p['skipped']}." for p in left_out]
+    tables.append(show.table("Slopes", "quantity", SLOPES, slopes))
+    notes = [f"{x:g} M parameters left out: {why}." for x, why in results["skipped"]]
     return show.Report(tables, LEGEND, targets, notes) if slopes else None
 
 
@@ -297,9 +267,9 @@ def draw(results: Results, path: pathlib.Path) -> None:
         for axes, (axis, points) in zip(panels[0], along.items(), strict=True):
             draw_panel(axes, axis, points, results["slopes"])
         panels[0, 0].set_ylabel("Multiple of AdamW's first point")
+        note = "In brackets: slopes; dotted: linear growth."
         mode = results["options"]["mode"]
-        note = f"FTP: {mode}. In brackets: slopes; dotted: linear growth."
-        show.save(figure, note, results["machine"], path)
+        show.save(figure, f"FTP: {mode}. {note}", results["machine"], path)
 
 
 def draw_panel(

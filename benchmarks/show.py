@@ -12,8 +12,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.measure import Ratio
-
 Row = Mapping[str, Any]  # by column a number, a `Ratio`, a text, or `None`
 
 # Of Okabe and Ito's palette, told apart with any colour vision.
@@ -100,13 +98,9 @@ def on(machine: Mapping[str, Any]) -> str:
 def table(
     title: str, first: str, columns: Mapping[str, str], rows: Mapping[str, Row]
 ) -> str:
-    """These rows in Markdown; a column of ratios is followed by their intervals.
+    """These rows in Markdown, named in the `first` column; ratios with their intervals.
 
-    Args:
-      title: above it.
-      first: heading of the column that names the rows.
-      columns: by heading, which is a row's key too, how its numbers are formatted.
-      rows: by name.
+    `columns` says by heading, which is a row's key too, how numbers are formatted.
     """
     lines = [[first], ["---"], *([name] for name in rows)]
     for key, form in columns.items():
@@ -138,21 +132,17 @@ def page(report: Report, machine: Mapping[str, Any]) -> str:
 
 
 class Bars(NamedTuple):
-    """A panel of bars, by name; those of ratios carry the lines of their intervals.
+    """A panel of bars, one a row, as long as a column says; ratios with intervals.
 
-    Attributes:
-      title: above it.
-      values: numbers or ratios.
-      xlabel: below it.
-      behind: what is added behind a bar.
-      marks: targets.
+    `behind` is a column that is added behind the bars, `mark` one of targets.
     """
 
     title: str
-    values: Mapping[str, float | Ratio]
+    rows: Mapping[str, Row]
+    column: str
     xlabel: str = ""
-    behind: Mapping[str, float] = {}
-    marks: Mapping[str, float] = {}
+    behind: str = ""
+    mark: str = ""
 
 
 def save_bars(
@@ -160,7 +150,7 @@ def save_bars(
 ) -> None:
     """Draws a grid of panels; those of a row share the names, the first on top."""
     rows, columns = len(grid), len(grid[0])
-    most = max(len(panels[0].values) for panels in grid)
+    most = max(len(panels[0].rows) for panels in grid)
     size = (1 + 3.2 * columns, 0.5 + (1.2 + 0.36 * most) * rows)
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure, axes = plt.subplots(
@@ -169,7 +159,7 @@ def save_bars(
         for row, panels in zip(axes, grid, strict=True):
             for place, panel in zip(row, panels, strict=True):
                 _draw(place, panel)
-            names = list(panels[0].values)
+            names = list(panels[0].rows)
             row[0].set(yticks=range(len(names)), yticklabels=names)
             row[0].invert_yaxis()
         save(figure, note, machine, path)
@@ -185,20 +175,27 @@ def save(figure: Figure, note: str, machine: Row, path: pathlib.Path) -> None:
 
 def _draw(axes: Axes, panel: Bars) -> None:
     longest = 0.0
-    for y, (name, value) in enumerate(panel.values.items()):
-        more = panel.behind.get(name, 0.0)
-        ratio = value if isinstance(value, dict) else dict.fromkeys(ENDS, value)
-        length, end = ratio["median"], max(ratio["high"], panel.marks.get(name, 0.0))
+    for y, (name, row) in enumerate(panel.rows.items()):
+        value: Any = row.get(panel.column)
+        if value is None:
+            continue
+        more, most = row.get(panel.behind, 0.0), row.get(panel.mark, 0.0)
+        ratio: Any = value if isinstance(value, dict) else dict.fromkeys(ENDS, value)
+        length = ratio["median"]
         axes.barh(y, length, color=COLOURS.get(name, BLUE), height=0.7)
         axes.barh(y, more, left=length, color=GREY, height=0.7)
-        if ratio["low"] < ratio["high"]:
-            axes.plot([ratio["low"], ratio["high"]], [y, y], color=INK)
-        if name in panel.marks:
-            axes.plot([panel.marks[name]] * 2, [y - 0.4, y + 0.4], color=RED)
-        end = max(end, length + more)
+        axes.plot([ratio["low"], ratio["high"]], [y, y], color=INK)
+        if most:
+            axes.plot([most, most], [y - 0.4, y + 0.4], color=RED)
+        if ratio is value:
+            axes.axvline(1.0, color=INK, lw=0.8, ls=":")
+        end = max(ratio["high"], length + more, most)
         text = f" {length:.2f}" + (f" + {more:.2f}" if more else "")
         axes.text(end, y, text, va="center", size=9, color=INK)
         longest = max(longest, end)
-    if any(isinstance(value, dict) for value in panel.values.values()):
-        axes.axvline(1.0, color=INK, lw=0.8, ls=":")
     axes.set(title=panel.title, xlabel=panel.xlabel, xlim=(0, 1.25 * (longest or 1)))
+
+
+def named(rows: Mapping[str, Row], known: Mapping[str, Any]) -> dict[str, Row]:
+    """The rows under the labels of those that are known by these names."""
+    return {known[name].label: row for name, row in rows.items()}

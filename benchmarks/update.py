@@ -185,16 +185,13 @@ def draw(results: Results, path: pathlib.Path) -> None:
     """Draws bytes, time and compile time of each optimizer, a row for each tree."""
     grid = []
     for name, result in results["trees"].items():
-        rows = result["contenders"]
-        column = lambda key, rows=rows: {
-            LABELS[who]: row[key] for who, row in rows.items() if row[key]
-        }
+        rows = {LABELS[who]: row for who, row in result["contenders"].items()}
         below = ""
         if time := between(result["rounds"], PUBLISHED, PLAIN):  # dwarfs the others
             below = f"published: {time['median']:.1f} ({show.interval(time)})"
-        moved = Bars(f"{TREES[name].label}: bytes moved", column("traffic"))
-        taken = Bars("time of an update", column("time"), below)
-        grid.append([moved, taken, Bars("time to compile", column("compile"))])
+        moved = Bars(f"{TREES[name].label}: bytes moved", rows, "traffic")
+        timed = Bars("time of an update", rows, "time", below)
+        grid.append([moved, timed, Bars("time to compile", rows, "compile")])
     note = "AdamW = 1. Lines: 95 % interval of the median."
     show.save_bars(grid, note, results["machine"], path)
 
