@@ -7,18 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "all-to-all",
-    "reduce-scatter",
-    "collective-permute",
-    "collective-broadcast",
-    "ragged-all-to-all",
-)
+COLLECTIVES = {
+    *("all-reduce", "all-gather", "all-to-all", "ragged-all-to-all", "reduce-scatter"),
+    *("collective-permute", "collective-broadcast"),
+}
 
 # `%name = SHAPES opcode(OPERANDS), ...`. A tuple's shapes stand in round brackets.
-INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\((.*)")
+INSTRUCTION = re.compile(
+    r"^ *(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\((.*)", re.MULTILINE
+)
 SHAPE = re.compile(r"\b([a-z]+(\d*)\w*)\[([\d,]*)\]")
 OPERAND = re.compile(r"%([\w.-]+)")
 END_OF_OPERANDS = re.compile(r"\)(?:,|$)")  # and not of a layout such as {0:T(256)}
@@ -32,19 +29,30 @@ class Cost(NamedTuple):
       state: of all a method keeps between steps beside the parameters.
       memory: held while a step runs: arguments, results and temporaries, what is
         donated counted once.
+      temporaries: of `memory`, what is neither argument nor result.
       traffic: read and written by all operations together.
       flops: floating-point operations.
       copies: how many operations do nothing but copy an array of a kernel's size.
-      temporaries: of `memory`, what is neither argument nor result.
     """
 
     params: int
     state: int
     memory: int
+    temporaries: int
     traffic: float
     flops: float
     copies: int
-    temporaries: int = 0
+
+    def beside(self, plain: "Cost") -> dict[str, float]:
+        """Passes and state in copies of the params, the rest in multiples of plain."""
+        return {
+            "passes": self.traffic / self.params,
+            "state": self.state / self.params,
+            "traffic": self.traffic / plain.traffic,
+            "memory": self.memory / plain.memory,
+            "FLOPs": self.flops / plain.flops if plain.flops else 1.0,
+            "copies": self.copies,
+        }
 
 
 def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> Cost:
@@ -59,10 +67,10 @@ def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> Cost:
         + memory.output_size_in_bytes
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
         traffic=counted["bytes accessed"],
         flops=counted["flops"],
         copies=count_copies(compiled.as_text() or "", sizes),
-        temporaries=memory.temp_size_in_bytes,
     )
 
 
@@ -71,11 +79,10 @@ def num_bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def num_bytes_by_place(tree: Any) -> tuple[int, int]:
-    """Bytes of all arrays in the memory of their devices, and in that of the host."""
-    leaves = jax.tree.leaves(tree)
-    near = [leaf for leaf in leaves if on_device(leaf)]
-    return num_bytes(near), num_bytes(leaves) - num_bytes(near)
+def on_device(leaf: jax.Array) -> bool:
+    """Whether an array is in the memory of its devices, and not in that of the host."""
+    device = next(iter(leaf.sharding.device_set))
+    return leaf.sharding.memory_kind in (None, device.default_memory().kind)
 
 
 def count_copies(hlo: str, sizes: set[int]) -> int:
@@ -88,34 +95,23 @@ def count_copies(hlo: str, sizes: set[int]) -> int:
     for line in hlo.splitlines():
         if line[:1] in ("%", "E"):  # the head of a computation: %name ( or ENTRY %name
             counts_here = line.split(maxsplit=1)[0] not in fused
-        elif counts_here and (
-            shape := re.search(r" = \w+\[([\d,]+)\]\S* copy\(", line)
-        ):
-            count += math.prod(map(int, shape[1].split(","))) in sizes
+        elif counts_here and (instruction := INSTRUCTION.match(line)):
+            _, shapes, opcode, _ = instruction.groups()
+            count += opcode == "copy" and _arrays_of(shapes)[0].elements in sizes
     return count
 
 
 class Array(NamedTuple):
     dtype: str
     elements: int
-    bits: int  # of an element
-
-    @property
-    def bytes(self) -> float:
-        return self.elements * self.bits / 8
+    bytes: float
 
 
 class Collective(NamedTuple):
     """One collective operation; it may move several arrays at a time."""
 
     kind: str
-    operands: list[Array]
-    results: list[Array]
-
-    @property
-    def arrays(self) -> list[Array]:
-        """What it moves: operands or results, whichever are larger."""
-        return max(self.operands, self.results, key=_total)
+    arrays: list[Array]  # that it moves: operands or results, whichever are larger
 
     @property
     def bytes(self) -> float:
@@ -126,10 +122,7 @@ def collectives(hlo: str) -> list[Collective]:
     """All in an HLO module's text; what starts and ends apart counts once."""
     known: dict[str, list[Array]] = {}
     found = []
-    for line in hlo.splitlines():
-        if not (instruction := INSTRUCTION.match(line)):
-            continue
-        name, shapes, opcode, rest = instruction.groups()
+    for name, shapes, opcode, rest in INSTRUCTION.findall(hlo):
         known[name] = results = _arrays_of(shapes)
         if (kind := opcode.removesuffix("-start")) in COLLECTIVES:
             names = OPERAND.findall(END_OF_OPERANDS.split(rest)[0])
@@ -137,29 +130,18 @@ def collectives(hlo: str) -> list[Collective]:
             # What starts a collective may return operands, results and counters.
             if kind != opcode and len(results) > len(operands):
                 results = results[len(operands) : 2 * len(operands)]
-            found.append(Collective(kind, operands, results))
+            found.append(Collective(kind, max(operands, results, key=_total)))
     return found
-
-
-def collective_bytes(hlo: str) -> float:
-    """Bytes that all collectives in an HLO module's text move."""
-    return sum(collective.bytes for collective in collectives(hlo))
 
 
 def _arrays_of(shapes: str) -> list[Array]:
     arrays = []
     for dtype, bits, sides in SHAPE.findall(shapes):
         elements = math.prod(map(int, filter(None, sides.split(","))))
-        arrays.append(Array(dtype, elements, int(bits or 8)))  # a pred has a whole byte
+        bits = int(bits or 8)  # a pred has a whole byte
+        arrays.append(Array(dtype, elements, elements * bits / 8))
     return arrays
 
 
 def _total(arrays: Sequence[Array]) -> float:
     return sum(array.bytes for array in arrays)
-
-
-def on_device(leaf: jax.Array) -> bool:
-    """Whether an array is in the memory of its devices, and not in that of the host."""
-    kind = leaf.sharding.memory_kind
-    device = next(iter(leaf.sharding.device_set))
-    return kind in (None, device.default_memory().kind)

@@ -2,118 +2,83 @@
 
 Three things. The golden trajectories of the published code, which the repository holds:
 how far parameters and radii are from them at worst. A run of 20,000 noisy steps: how
-far the anchor has moved, which an implicit one does by rounding. And the quickstart's
-fine-tuning, from the same starts with the same batches: radii and parameters beside
-those of the explicit mode, and the accuracies, which have to agree to within the noise
-of the seeds.
+far the anchor has moved, which an implicit one does by rounding. And the fine-tuning of
+a small network on digits, from the same starts with the same batches: radii and
+parameters beside those of the explicit mode, and the accuracies, which have to agree to
+within the noise of the seeds.
+
+Run it so:
+  python -m benchmarks.fidelity
+  python -m benchmarks.fidelity --smoke
+  python -m benchmarks.fidelity --modes int8 implicit --seeds 10
 """
 
 import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
+import scipy.stats
 
-from benchmarks import fidelity_report, machine, options, output
-from benchmarks.modes import EXPLICIT, MODES
-from experiments.options import real, refuse_repeats, whole
-from experiments.progress import Advance, progress
-from experiments.quickstart import job as quickstart
-from experiments.quickstart.network import init_params
-from experiments.quickstart.training import (
-    Recipe,
-    batch_order,
-    init_state,
-    train_chunk,
-)
-from ftp_optax import anchor_drift, radii, torch_axes, with_ftp
+import ftp_optax
+from benchmarks import contenders, show
+from benchmarks.command import Option, Results, parse, run
+from benchmarks.contenders import EXPLICIT, MODES
+from benchmarks.show import Target
+from experiments.datasets import digits
 
-JOB = "benchmarks.fidelity"
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
-BATCH = 64
 NOISY_SHAPES = {"dense/kernel": (64, 96), "conv/kernel": (3, 3, 8, 32), "bias": (96,)}
-EXAMPLES = """examples:
-  python -m benchmarks.fidelity
-  python -m benchmarks.fidelity --smoke
-  python -m benchmarks.fidelity --modes int8 implicit --seeds 10"""
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses and checks the command line; exits on bad input."""
-    parser = options.parser(JOB, str(__doc__), EXAMPLES, "json and md")
-    parser.add_argument(
-        "--modes", nargs="+", choices=list(MODES), default=list(MODES), help="of FTP"
-    )
-    parser.add_argument("--seeds", type=whole, default=5, help="of the quickstart")
-    parser.add_argument(
-        "--steps", type=whole, default=300, help="of each fine-tuning of the quickstart"
-    )
-    parser.add_argument(
-        "--pretrain-steps", type=whole, default=600, help="before each fine-tuning"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=real("a number above 0", lambda x: x > 0),
-        default=1e-2,
-        help="of the quickstart's fine-tuning",
-    )
-    parser.add_argument(
-        "--noisy-steps", type=whole, default=20_000, help="of the noisy run"
-    )
-    options.add_shared(parser, plot=False)
-    smoke = {"seeds": 2, "steps": 50, "pretrain_steps": 50, "noisy_steps": 200}
-    args = options.parse(parser, argv, smoke)
-    refuse_repeats(parser, args, "modes")
-    args.modes = [name for name in MODES if name in {EXPLICIT, *args.modes}]
-    return args
+EXACT, ROUNDED = 1e-5, 1e-3  # how closely a mode has to match the published code
+DRIFT = 1e-5  # how far an anchor may move
+PRETRAIN_RATE, PRETRAIN_BATCH, BATCH = 2e-3, 128, 64
+DECAY = 1e-2
+OPTIONS = {
+    "modes": Option(list(MODES), "of FTP; explicit always takes part", MODES),
+    "seeds": Option(5, "of the fine-tuning on digits"),
+    "steps": Option(300, "of each fine-tuning"),
+    "pretrain_steps": Option(600, "before each fine-tuning"),
+    "learning_rate": Option(1e-2, "of the fine-tuning"),
+    "noisy_steps": Option(20_000, "of the noisy run"),
+}
+SMOKE = {"seeds": 2, "steps": 50, "pretrain_steps": 50, "noisy_steps": 200}
+RECORDED = {"params": ".1e", "radii": ".1e", "anchor": ".1e"}
+TRAINED = {"ID": ".1%", "OOD": ".1%", "ID - explicit": "", "OOD - explicit": ""}
+TRAINED |= {"params": ".1e", "radii": ".1e"}
+LEGEND = (
+    "Golden: largest difference from the parameters and radii that the published code"
+    " went through, and of the anchor from where it was, after the noisy run. Digits:"
+    " mean accuracies over seeds, their differences from those of the explicit mode"
+    " with a 95 % interval, in points, and the largest differences of parameters and"
+    " radii at the end."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes.
-
-    Args:
-      argv: command line; `None` takes that of the process.
-
-    Returns:
-      The exit status: 0, or 130 after Ctrl-C.
-    """
-    args = parse(argv)
-    console, status = Console(), 0
-    results: dict[str, Any] = {
-        "job": JOB,
-        "machine": machine.describe(),
-        **{name: getattr(args, name) for name in ("steps", "learning_rate")},
-        "noisy_steps": args.noisy_steps,
-        "golden": {},
-        "drift": {},
-        "quickstart": {},
-    }
-    try:
-        total = (2 + args.seeds) * len(args.modes) + args.seeds
-        with progress(console, total) as advance:
-            for name in args.modes:
-                arguments = MODES[name].arguments
-                results["golden"][name] = golden(arguments)
-                advance(f"golden: {name}", 1)
-                results["drift"][name] = noisy(arguments, args.noisy_steps, args.seed)
-                advance(f"noisy: {name}", 1)
-            fine_tuned(args, results["quickstart"], advance)
-    except KeyboardInterrupt:
-        status = 130
-        console.print("Interrupted.")
-    told = fidelity_report.of(results)
-    output.present(results, told, args.out, console)
-    return status
+    """Measures, prints and writes; returns the exit status."""
+    args = parse(argv, "fidelity", __doc__, OPTIONS, SMOKE)
+    args.modes = [name for name in MODES if name in {EXPLICIT, *args.modes}]
+    total = (2 + args.seeds) * len(args.modes)
+    return run(args, measure, total, conclude)
 
 
-# ---- The published trajectories ----------------------------------------------------
+def measure(args: argparse.Namespace, results: Results) -> Iterator[str]:
+    """Fills in all three, mode by mode, and then seed by seed."""
+    results |= {"golden": {}, "digits": {}}
+    for name in args.modes:
+        yield f"golden: {name}"
+        row = results["golden"][name] = golden(MODES[name].arguments)
+        yield f"noisy: {name}"
+        row["anchor"] = noisy(MODES[name].arguments, args.noisy_steps, args.seed)
+    for name, figures in fine_tuned(args):
+        results["digits"].setdefault(name, []).append(figures)
+        yield f"digits: {name}"
 
 
 def golden(arguments: Mapping[str, Any]) -> dict[str, float]:
@@ -122,18 +87,16 @@ def golden(arguments: Mapping[str, Any]) -> dict[str, float]:
     for path in sorted(GOLDEN.glob("*.npz")):
         with np.load(path) as file:
             recorded = {key: file[key] for key in file}
-        found, found_radii = replay(recorded, arguments)
-        for name, values in found.items():
-            far = np.abs(values - recorded[f"param/{name}"]).max()
-            worst["params"] = max(worst["params"], float(far))
-        names = list(recorded["radius_names"])
-        for name, values in found_radii.items():
-            far = np.abs(values - recorded["radius"][:, names.index(name)]).max()
-            worst["radii"] = max(worst["radii"], float(far))
+        radii = dict(zip(recorded["radius_names"], recorded["radius"].T, strict=True))
+        for t, (params, found) in enumerate(replay(recorded, arguments)):
+            expected = {name: recorded[f"param/{name}"][t] for name in params}
+            worst["params"] = max(worst["params"], apart(params, expected))
+            expected = {name: radii[name][t] for name in found}
+            worst["radii"] = max(worst["radii"], apart(found, expected))
     return worst
 
 
-def replay(recorded: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> Any:
+def replay(recorded: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
     """Parameters and radii by name after each step on the recorded gradients."""
     meta = json.loads(str(recorded["meta"]))
     decay, rate = meta["weight_decay"], meta["lr"]
@@ -141,39 +104,26 @@ def replay(recorded: Mapping[str, np.ndarray], arguments: Mapping[str, Any]) -> 
     if meta["optimizer"] != "adamw":
         sgd = optax.sgd(rate, meta["momentum"], meta["nesterov"])
         optimizer = optax.chain(optax.add_decayed_weights(decay), sgd)
-    tx = with_ftp(
+    exclude = [f"^{name}$" for name in meta["exclude"]]
+    tx = ftp_optax.with_ftp(
         optimizer,
         meta["kappa"],
-        exclude=[f"^{name}$" for name in meta["exclude"]],
-        axes=torch_axes,
+        exclude=exclude,
+        axes=ftp_optax.torch_axes,
         **arguments,
     )
-
-    def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-        return params, state, radii(state, params, axes=torch_axes)
-
-    fields = {kind: of_kind(recorded, kind) for kind in ("init", "grad")}
-    params: Any = jax.tree.map(jnp.asarray, fields["init"])
-    state, seen, seen_radii = tx.init(params), [], []
-    step = jax.jit(step)
+    of = lambda kind: {
+        key.removeprefix(kind): jnp.asarray(value)
+        for key, value in recorded.items()
+        if key.startswith(kind)
+    }
+    params, grads, update = of("init/"), of("grad/"), contenders.update_of(tx)
+    state, update = tx.init(params), jax.jit(update)
+    radii = jax.jit(ftp_optax.radii)
     for t in range(meta["steps"]):
-        grads = {name: values[t] for name, values in fields["grad"].items()}
-        params, state, found = step(params, state, grads)
-        seen.append(params)
-        seen_radii.append(found)
-    stack = lambda *values: np.stack(values)
-    return jax.tree.map(stack, *seen), jax.tree.map(stack, *seen_radii)
-
-
-def of_kind(recorded: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
-    """The arrays called `<kind>/<name>`, by name."""
-    head = f"{kind}/"
-    return {k.removeprefix(head): v for k, v in recorded.items() if k.startswith(head)}
-
-
-# ---- A long run under noise --------------------------------------------------------
+        now = {name: values[t] for name, values in grads.items()}
+        params, state = update(params, state, now)
+        yield params, radii(state, params)
 
 
 def noisy(arguments: Mapping[str, Any], steps: int, seed: int) -> float:
@@ -188,75 +138,137 @@ def noisy(arguments: Mapping[str, Any], steps: int, seed: int) -> float:
     }
     key = jax.random.key(seed)
     start, pull = draw(key, 0.1), draw(jax.random.fold_in(key, 1), 1.0)
-    tx = with_ftp(optax.adamw(1e-4), **arguments)
+    tx = ftp_optax.with_ftp(contenders.adamw(), **arguments)
+    update = contenders.update_of(tx)
 
     def step(carry: Any, i: jax.Array) -> Any:
-        params, state = carry
         sign = jnp.where(i % 5000 < 3000, 1.0, -1.0)
         noise = draw(jax.random.fold_in(key, 100 + i), 3.0)
         grads = jax.tree.map(lambda p, e: sign * p + e, pull, noise)
-        updates, state = tx.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        return update(*carry, grads), None
 
-    # A loop of single steps: in a scan an array cannot change its memory.
-    jitted = jax.jit(
-        lambda carry, first: jax.lax.scan(
-            step, carry, first + jnp.arange(min(steps, 1000))
-        )[0]
+    scanned = jax.jit(lambda carry: jax.lax.scan(step, carry, jnp.arange(steps))[0])
+    params, state = scanned((start, tx.init(start)))
+    return max(map(float, ftp_optax.anchor_drift(state, params, start).values()))
+
+
+def fine_tuned(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Fine-tunes in every mode from the same starts: a mode's name and its figures."""
+    network, splits = contenders.published("small"), digits.splits()
+    _, logits = contenders.functional(network, 0)
+    correct = jax.jit(lambda p, images, labels: logits(p, images).argmax(-1) == labels)
+    adamw = lambda rate, steps: optax.adamw(
+        optax.cosine_decay_schedule(rate, steps), weight_decay=DECAY
     )
-    carry: Any = jax.tree.map(jnp.array, start), tx.init(start)
-    for first in range(0, steps, 1000):
-        carry = jitted(carry, first)
-    drift = anchor_drift(carry[1], carry[0], start)
-    return max(map(float, drift.values()))
-
-
-# ---- The quickstart ----------------------------------------------------------------
-
-
-def fine_tuned(
-    args: argparse.Namespace, results: dict[str, list], advance: Advance
-) -> None:
-    """Fine-tunes in every mode from the same starts; notes each run when it is done."""
-    data = quickstart.load_data()
-    clean = data.splits["train"]
+    pretrained = trainer(adamw(PRETRAIN_RATE, args.pretrain_steps), logits)
+    inner = adamw(args.learning_rate, args.steps)
+    tuned = {
+        name: trainer(ftp_optax.with_ftp(inner, **MODES[name].arguments), logits)
+        for name in args.modes
+    }
     for seed in range(args.seeds):
-        recipe = Recipe("adamw", args.pretrain_steps)
-        order = batch_order(
-            len(data.broad.labels), quickstart.PRETRAIN_BATCH, recipe.steps, seed
-        )
-        state = init_state(recipe, quickstart.PRETRAIN_RATE, init_params(seed))
-        rate = quickstart.PRETRAIN_RATE
-        (start, _), _ = train_chunk(recipe, rate, data.broad, state, order)
-        advance(f"seed {seed}: pre-training", 1)
-        order = batch_order(len(clean.labels), BATCH, args.steps, 1000 + seed)
-        beside: Any = None
+        drawn = batches(splits["broad"], PRETRAIN_BATCH, args.pretrain_steps, seed)
+        start, _ = pretrained(contenders.functional(network, seed)[0], drawn)
+        drawn = batches(splits["train"], BATCH, args.steps, 1000 + seed)
+        explicit: Any = None
         for name in args.modes:
-            pairs = tuple(MODES[name].arguments.items())
-            recipe = Recipe("ftp", args.steps, options=pairs)
-            rate = args.learning_rate
-            state = init_state(recipe, rate, start)
-            (params, opt_state), _ = train_chunk(recipe, rate, clean, state, order)
-            found = params, radii(opt_state, params)
-            beside = beside or found
-            accuracy = quickstart.measure(params, data)
-            results.setdefault(name, []).append(
-                {
-                    "seed": seed,
-                    "id": accuracy["id"],
-                    "ood": accuracy["ood"],
-                    "params": apart(found[0], beside[0]),
-                    "radii": apart(found[1], beside[1]),
-                    "largest_radius": max(map(float, found[1].values())),
-                }
-            )
-            advance(f"seed {seed}: {name}", 1)
+            params, state = tuned[name](start, drawn)
+            radii = ftp_optax.radii(state, params)
+            explicit = explicit or (params, radii)
+            test = [splits[domain] for domain in digits.DOMAINS]  # the first is clean
+            shares = [correct(params, pixels(d.images), d.labels).mean() for d in test]
+            figures = {"seed": seed, "ID": float(shares[0])}
+            figures["OOD"] = float(np.mean(shares[1:]))
+            figures["params"] = apart(params, explicit[0])
+            figures["radii"] = apart(radii, explicit[1])
+            figures["largest_radius"] = max(map(float, radii.values()))
+            yield name, figures
+
+
+def trainer(tx: optax.GradientTransformation, logits: Callable) -> Callable:
+    """Compiled: `(params, batches) -> (params, state)`, all batches in turn."""
+    update, gradient = contenders.update_of(tx), jax.grad(contenders.loss_of(logits))
+
+    def step(carry: Any, batch: contenders.Batch) -> Any:
+        return update(*carry, gradient(carry[0], batch)), None
+
+    start = lambda params: (params, tx.init(params))
+    return jax.jit(lambda params, drawn: jax.lax.scan(step, start(params), drawn)[0])
+
+
+def batches(split: Any, size: int, steps: int, seed: int) -> tuple[Any, Any]:
+    """Images and labels `(steps, size, ...)`, in a new order each time round."""
+    rng, images = np.random.default_rng(seed), len(split.labels)
+    rounds = -(-steps * size // images)
+    order = np.concatenate([rng.permutation(images) for _ in range(rounds)])
+    order = order[: steps * size].reshape(steps, size)
+    return pixels(split.images)[order], split.labels[order]
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """Grey images `(n, h, w)` in [0, 1] as uint8 `(n, h, w, 3)`."""
+    return np.repeat(np.round(255 * images).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def apart(tree: Any, other: Any) -> float:
     """The largest difference between two trees."""
     far = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), tree, other)
     return max(jax.tree.leaves(far))
+
+
+def rows_of(runs: Mapping[str, Sequence[Mapping]]) -> dict[str, dict[str, Any]]:
+    """The columns of each mode, from its runs; the explicit mode's among them.
+
+    `ID off` and `OOD off` are how far, in points, Student's 95 % interval of the
+    difference from the explicit mode stays away from 0.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for name, of_mode in runs.items():
+        column = lambda key, runs=of_mode: np.array([run[key] for run in runs])
+        row = rows[name] = {key: column(key).max() for key in ("params", "radii")}
+        for key in ("ID", "OOD"):
+            explicit = [run[key] for run in runs[EXPLICIT][: len(of_mode)]]
+            far, reach = 100 * (column(key) - explicit), 0.0
+            if len(far) > 1:
+                reach = scipy.stats.t.ppf(0.975, len(far) - 1) * scipy.stats.sem(far)
+            row[key] = column(key).mean()
+            row[f"{key} - explicit"] = f"{far.mean():+.2f} +- {reach:.2f}"
+            row[f"{key} off"] = float(max(abs(far.mean()) - reach, 0.0))
+    return rows
+
+
+def targets_of(rows: Mapping[str, Any], noisy_steps: int) -> list[dict[str, Any]]:
+    """Which modes match the published code, keep the anchor and the accuracies."""
+    targets = []
+    for name, mode in MODES.items():
+        ftp = f"FTP ({mode.label})"
+        bound = ROUNDED if "displacement_dtype" in mode.arguments else EXACT
+        text = f"{ftp} matches the published code to {bound:g}"
+        targets.append(Target(text, name, "golden", bound))
+        text = f"The anchor of {ftp} stays to {DRIFT:g} for {noisy_steps} steps"
+        targets.append(Target(text, name, "anchor", DRIFT))
+        for key in ("ID", "OOD") if name != EXPLICIT else ():
+            text = f"{ftp} is as good as explicit, {key}, points"
+            targets.append(Target(text, name, f"{key} off", 0.0))
+    return show.verdicts(targets, rows, "here")
+
+
+def conclude(results: Results) -> show.Report:
+    """One table against the published code, one of the digits, the verdicts."""
+    asked, golden = results["options"], results["golden"]
+    trained = rows_of(results["digits"])
+    rows = {
+        name: trained.get(name, {}) | row | {"golden": max(row["params"], row["radii"])}
+        for name, row in golden.items()
+    }
+    title = f"Golden trajectories, and {asked['noisy_steps']} noisy steps"
+    tables = [show.table(title, "FTP", RECORDED, show.named(golden, MODES))]
+    if trained:
+        seeds = len(results["digits"][EXPLICIT])
+        title = f"Digits, {seeds} seeds, {asked['steps']} steps at"
+        title += f" {asked['learning_rate']:g}"
+        tables.append(show.table(title, "FTP", TRAINED, show.named(trained, MODES)))
+    return show.Report(tables, LEGEND, targets_of(rows, asked["noisy_steps"]))
 
 
 if __name__ == "__main__":
