@@ -3,9 +3,9 @@
     {"schema": 1, "study": "pacs", "shared": {"model": ..., "config": {...}, ...}}
     {"stage": "tune", "run": "ftp-lr0.001-kappa1-seed0", "config": {...}, ...}
 
-The first line holds the fields of a record, and options of its configuration, that a run
-has unless its own line says otherwise. A sweep appends to the file, skips what is in it,
-and the report reads it.
+The first line holds the fields of a record, and options of its configuration, that a
+run has unless its own line says otherwise. A sweep appends to the file and skips what
+is in it; the report reads it.
 """
 
 import json
@@ -137,8 +137,8 @@ def read(file: pathlib.Path) -> list[Record]:
         config = flat(own.get("config") or {})
         record = shared | own | {"config": shared["config"] | config}
         check(record, place)
-        key = record.get("stage"), record.get("run")
-        if key[0] not in STAGES or not isinstance(key[1], str):
+        key = str(record.get("stage")), str(record.get("run"))
+        if key[0] not in STAGES or "run" not in record:
             raise StudyError(f"{place}: expected a `stage` and a `run`, got {key}.")
         if key in found:
             raise StudyError(f"{place}: {key[0]} {key[1]} is there twice.")
@@ -270,10 +270,10 @@ def _differences(record: Record, shared: Record) -> Record:
 
 
 def thinned(record: Mapping[str, Any], stage: str) -> Record:
-    """A record as a study keeps it: few entries of a trace, and those in four digits."""
+    """A record as a study keeps it: few entries of a trace, short numbers."""
     kept = {k: v for k, v in jsonable(record).items() if k not in _LEFT_OUT}
     kept["config"] = flat(kept["config"])
-    kept["leaves"] = {k: _rounded(v, 6) for k, v in kept["leaves"].items()}
+    kept["leaves"] = {k: _rounded(v, 9) for k, v in kept["leaves"].items()}
     if trace := kept.get("trace"):
         count = len(trace["step"])
         most = min(_TRACED[stage], count)

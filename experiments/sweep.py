@@ -5,9 +5,9 @@ python -m experiments.sweep --config=experiments/configs/pacs_study.py \
 
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
-Runs go one after the other into folders of their own; each one that finishes adds a line
-to `study.jsonl`, and is skipped from then on; one that was interrupted goes on. `python
--m experiments.report` reads that file alone.
+Runs go one after the other into folders of their own; each one that finishes adds a
+line to `study.jsonl` and is skipped from then on; one that was interrupted goes on.
+`python -m experiments.report` reads that file alone.
 """
 
 import math

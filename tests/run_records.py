@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 
+from experiments import studies
+
 LAYERS = [
     f"backbone/{name}/{part}"
     for name in ("conv1", "layer1/0/conv1", "layer1/0/conv2", "layer2/0/conv1")
@@ -150,8 +152,16 @@ def write_run(folder, found, name=None):
     return path
 
 
-def write_sweep(folder, methods=tuple(LABELS), seeds=(0, 1, 2), **options):
-    """Six settings at most for each method."""
+def read_back(*found, stage=""):
+    """The records as a report has them."""
+    return [
+        {"stage": stage, "run": "", "place": f"{i}", **studies.thinned(each, stage)}
+        for i, each in enumerate(found)
+    ]
+
+
+def sweep_of(methods=tuple(LABELS), seeds=(0, 1, 2), **options):
+    """The records of six settings at most for each method."""
     for method in methods:
         name = LABELS[method][1]
         rates = (None,) if method == "linear-probe" else (1e-4, 3e-4, 1e-3)
@@ -161,5 +171,4 @@ def write_sweep(folder, methods=tuple(LABELS), seeds=(0, 1, 2), **options):
         for rate in rates:
             for strength in strengths:
                 for seed in seeds:
-                    found = record(method, rate, strength, seed, **options)
-                    write_run(folder, found)
+                    yield record(method, rate, strength, seed, **options)

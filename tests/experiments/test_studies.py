@@ -82,7 +82,7 @@ def test_a_foreign_or_damaged_line_is_named(tmp_path, number, line, words):
     good = {"stage": "tune", "run": "run", **record("ftp", 1e-3, 1.0, 0)}
     if isinstance(line, dict) and number > 1 and not {"job", "loss"} & line.keys():
         line = good | line
-    lines = [HEADER, good, good][: number - 1] + [line, good]
+    lines = [*[HEADER, good, good][: number - 1], line, good]
     text = [x if isinstance(x, str) else json.dumps(x) for x in lines]
     file = tmp_path / "pacs.jsonl"
     file.write_text("\n".join(text) + "\n")

@@ -2,18 +2,17 @@
 
 import pytest
 
-from run_records import write_sweep
+from experiments import studies
+from experiments.report.__main__ import main
+from run_records import run_name, sweep_of
 
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory):
-    """A folder with `runs/`, five methods, and `report/`, what was made of them."""
-    for package in ("jinja2", "matplotlib", "scipy"):
-        pytest.importorskip(package, reason="needs the extra `experiments`")
-    from experiments.report.command_line import main
-
+    """A folder with `study.jsonl`, five methods, and `report/`, what was made of it."""
     folder = tmp_path_factory.mktemp("swept")
     methods = ("fine-tune", "linear-probe", "wise-ft", "tpgm", "ftp")
-    write_sweep(folder / "runs", methods, corruptions=True)
-    assert main([str(folder / "runs"), "--out", str(folder / "report")]) == 0
+    for found in sweep_of(methods, corruptions=True):
+        studies.append(folder / studies.FILE, found, "tune", run_name(found))
+    assert main([str(folder)]) == 0
     return folder
