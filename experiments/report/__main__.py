@@ -8,6 +8,7 @@ row a run) and the plots as PNG.
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ FILES = ("index.html", "report.md", "runs.csv")
 PLOTS = "plots"  # a folder
 _UNFINISHED = ("config.json", "checkpoints")  # what a run leaves before its metrics
 _DONE = ("finished", "diverged")
-_LONGEST = 120  # letters of a title in the name of a file
+LONGEST = 120  # letters of a title in the name of a file
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -161,10 +162,11 @@ def write(
       StudyError: `out` holds files of the same names that no report made.
     """
     found = groups(records)
-    title = title or f"Robust fine-tuning: {_joined(g.shared.data for g in found)}"
-    sections, several = [], len(found) > 1
-    for slug, group in zip(_slugs(g.title for g in found), found, strict=True):
-        drawn, prefix = plots(group), f"{slug}-" * several
+    data = ", ".join(dict.fromkeys(group.shared.data for group in found))
+    title, sections = title or f"Robust fine-tuning: {data}", []
+    for number, group in enumerate(found, 1):
+        slug = f"{number}-{re.sub(r'[^a-z0-9]+', '-', group.title.lower())[:LONGEST]}"
+        drawn, prefix = plots(group), f"{slug}-" if len(found) > 1 else ""
         files = [f"{PLOTS}/{prefix}{plot.key}.png" for plot in drawn]
         sections.append(page.Section(slug, group, drawn, files))
     contents = (
@@ -181,20 +183,6 @@ def write(
     for section in sections:
         for file, plot in zip(section.files, section.plots, strict=True):
             (out / file).write_bytes(plot.png)
-
-
-def _joined(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))
-
-
-def _slugs(titles: Iterable[str]) -> list[str]:
-    """Each title as part of a file's name, those that came up before with a number."""
-    found: list[str] = []
-    for title in titles:
-        words = "".join(c if c.isalnum() else " " for c in title.lower()).split()
-        slug = "-".join(words)[:_LONGEST].rstrip("-")
-        found.append(f"{slug}-{len(found)}" if slug in found else slug)
-    return found
 
 
 def _check_free(out: pathlib.Path) -> None:

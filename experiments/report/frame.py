@@ -257,6 +257,10 @@ def _turns_right(points: np.ndarray) -> bool:
 
 
 def rate_words(value: float) -> str:
-    """Writes a learning rate: `3e-4`, `0.01` as `1e-2`."""
+    """Writes a learning rate.
+
+    >>> [rate_words(x) for x in (3e-4, 0.01, 2.5e-5, 1.0)]
+    ['3e-4', '1e-2', '2.5e-5', '1e0']
+    """
     mantissa, _, exponent = f"{value:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -198,7 +198,11 @@ def collapsed(records: Sequence[Record], below: float) -> list[int]:
 
 
 def layer_words(name: str) -> str:
-    """A leaf's name as plots and tables show it."""
+    """A leaf's name as plots and tables show it.
+
+    >>> [layer_words(x) for x in ("backbone/layer1/0/conv2/kernel", "head/bias")]
+    ['layer1/0/conv2', 'head/bias']
+    """
     name = name.removeprefix("backbone/")
     head, _, last = name.rpartition("/")
     return head if last in KERNELS and head else name

@@ -143,7 +143,11 @@ def _radii(group: Group) -> Iterator[str]:
 
 
 def possessive(name: str) -> str:
-    """`FTP's`, but `FTP, active rows'`."""
+    """With an apostrophe.
+
+    >>> possessive("FTP"), possessive("FTP, active rows")
+    ("FTP's", "FTP, active rows'")
+    """
     return f"{name}'" if name.endswith("s") else f"{name}'s"
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from experiments.report.frame import frontier, groups, rate_words
-from experiments.report.measures import layer_words, layers
-from experiments.report.sentences import possessive, sentences
+from experiments.report.measures import layers
+from experiments.report.sentences import sentences
 from experiments.report.tables import Best, tables
 from run_records import read_back, record
 
@@ -181,7 +181,6 @@ def test_layers_come_in_forward_order_with_drift_and_radius():
     assert found.loc[path, "relative"] == pytest.approx(drift / 1.5)
     assert math.isnan(found.loc["head/kernel", "relative"])  # began at zero
     assert math.isnan(found.loc["head/kernel", "radius"])
-    assert layer_words(path) == "layer1/0/conv2"
 
 
 @pytest.mark.parametrize(
@@ -205,15 +204,3 @@ def test_the_start_is_read_off_the_mixtures_where_it_was_not_measured():
     del found["start_evaluation"]
     start = {key: value.mean for key, value in only_group(found).start.items()}
     assert start == pytest.approx({"id_val": 0.87, "id": 0.87, "ood": 0.30})
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(3e-4, "3e-4"), (0.01, "1e-2"), (2.5e-5, "2.5e-5"), (1.0, "1e0")],
-)
-def test_rates_are_written_short(value, text):
-    assert rate_words(value) == text
-
-
-def test_names_that_end_in_s_take_an_apostrophe_only():
-    assert [possessive(x) for x in ("FTP", "active rows")] == ["FTP's", "active rows'"]

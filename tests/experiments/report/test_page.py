@@ -66,13 +66,6 @@ def test_the_page_renders_without_errors(page, tmp_path, dark):
     assert (image.mean() < 0.5) == dark
 
 
-def test_an_error_of_the_page_would_be_seen(tmp_path):
-    broken = tmp_path / "broken.html"
-    broken.write_text("<!doctype html><script>nothing.there()</script>")
-    _, console = browse(broken, tmp_path / "profile", "--dump-dom")
-    assert any("ReferenceError" in line for line in console)
-
-
 SORT = """
 const table = document.querySelector("table");
 const heads = [...table.tHead.rows[0].cells];

@@ -104,7 +104,7 @@ def test_a_report_takes_the_place_of_one_that_was_cut_short(tmp_path):
     assert report(tmp_path, "--out", out) == 0
     assert report(tmp_path / "new head", "--out", out) == 0
     assert (out / "plots" / "loss.png").exists()
-    assert not [*out.rglob("pacs-*.png")]
+    assert not [*out.rglob("*-pacs-*.png")]
 
 
 @pytest.mark.parametrize("file", [*FILES, "plots"])
