@@ -4,10 +4,10 @@ import pathlib
 import shutil
 import sys
 
-import ftp_optax
-
 DOCS = pathlib.Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # `experiments` is no part of the package
+
+import ftp_optax  # noqa: E402
 
 project = "ftp_optax"
 author = "The ftp_optax authors"
