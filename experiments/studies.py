@@ -12,8 +12,9 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from experiments.headline import metric
 from experiments.json_files import flat, jsonable
 from experiments.methods import METHODS
 from experiments.records import JOB, RecordError
@@ -58,60 +59,6 @@ class StudyError(RecordError):
     """A file or a record that cannot be used; names the file and the line."""
 
 
-class Metric(NamedTuple):
-    """The headline figure of a record.
-
-    Attributes:
-      name: its key in the evaluation.
-      higher_is_better: or less is, as of an angle.
-      unit: "%" of a share, which the record holds in [0, 1]; else as it is shown.
-    """
-
-    name: str
-    higher_is_better: bool = True
-    unit: str = "%"
-
-    @property
-    def label(self) -> str:
-        return self.name.replace("_", " ").replace(" iou", " IoU")
-
-    @property
-    def scale(self) -> float:
-        """What a number of the record is multiplied by where it is shown."""
-        return 100.0 if self.unit == "%" else 1.0
-
-    def score(self, value: float | None) -> float:
-        """A number of which more is better; a missing one is worse than any."""
-        if value is None:
-            return -float("inf")
-        return value if self.higher_is_better else -value
-
-
-def metric(record: Mapping[str, Any]) -> Metric:
-    """The headline figure; a record that only names it has a share, more being better.
-
-    >>> metric({"metric": "accuracy"})
-    Metric(name='accuracy', higher_is_better=True, unit='%')
-    >>> angle = {"name": "angle", "higher_is_better": False, "unit": "°"}
-    >>> metric({"metric": angle}).score(20.0)
-    -20.0
-    """
-    found = record["metric"]
-    described = found if isinstance(found, Mapping) else {**record, "name": found}
-    unit = described.get("unit") or "%"
-    return Metric(
-        described["name"],
-        described.get("higher_is_better", True),
-        "%" if unit == "share" else unit,
-    )
-
-
-def selection_score(record: Mapping[str, Any]) -> float:
-    """What settings are chosen by: ID validation; of a diverged run worse than any."""
-    diverged = record["status"] == "diverged"
-    return metric(record).score(None if diverged else record.get("id_val"))
-
-
 # ---- Reading -----------------------------------------------------------------------
 
 
@@ -134,8 +81,8 @@ def read(file: pathlib.Path) -> list[Record]:
     for number, line in enumerate(lines[1:], 2):
         place = f"{file}:{number}"
         own = _parsed(line, place)
-        config = flat(own.get("config") or {})
-        record = shared | own | {"config": shared["config"] | config}
+        config = shared["config"] | flat(own["config"])
+        record = shared | own | {"config": config}
         check(record, place)
         key = str(record.get("stage")), str(record.get("run"))
         if key[0] not in STAGES or "run" not in record:
@@ -147,12 +94,14 @@ def read(file: pathlib.Path) -> list[Record]:
 
 
 def _header(file: pathlib.Path, header: Record) -> Record:
-    if header.get("schema") != SCHEMA or not isinstance(header.get("shared"), dict):
+    shared = header.get("shared")
+    known = isinstance(shared, dict) and isinstance(shared.get("config"), dict)
+    if header.get("schema") != SCHEMA or not known:
         raise StudyError(
             f"{file}:1: expected the first line of a study with schema {SCHEMA}, got"
             f" {str(header)[:60]}."
         )
-    return header["shared"] | {"config": flat(header["shared"].get("config") or {})}
+    return header["shared"] | {"config": flat(header["shared"]["config"])}
 
 
 def _parsed(line: str, place: str) -> Record:
@@ -162,6 +111,8 @@ def _parsed(line: str, place: str) -> Record:
         raise StudyError(f"{place}: cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
         raise StudyError(f"{place}: expected a JSON object, got {line[:40]!r}.")
+    if not isinstance(content.setdefault("config", {}), dict):
+        raise StudyError(f"{place}: `config`: expected an object.")
     return content
 
 
@@ -184,13 +135,26 @@ def check(record: Mapping[str, Any], place: str) -> None:
             f"{place}: `method`: expected one of {', '.join(METHODS)}, got"
             f" {record['method']!r}."
         )
+    if not metric(record).name:
+        raise StudyError(f"{place}: `metric`: expected a name, got {record['metric']}.")
     for domain, entry in record["evaluation"].items():
-        group = entry.get("group") if isinstance(entry, dict) else None
-        if group not in GROUPS:
+        _check_numbers(entry, f"{place}: `evaluation`, {domain!r}", ("group",))
+        if entry.get("group") not in GROUPS:
             raise StudyError(
                 f"{place}: `evaluation`, {domain!r}: expected a group of"
-                f" {', '.join(GROUPS)}, got {group!r}."
+                f" {', '.join(GROUPS)}, got {entry.get('group')!r}."
             )
+    for leaf, entry in record["leaves"].items():
+        _check_numbers(entry, f"{place}: `leaves`, {leaf!r}")
+
+
+def _check_numbers(entry: Any, place: str, but: Sequence[str] = ()) -> None:
+    """Raises a `StudyError` unless all values are numbers or missing."""
+    if not isinstance(entry, Mapping) or not all(
+        value is None or isinstance(value, _NUMBER) or name in but
+        for name, value in entry.items()
+    ):
+        raise StudyError(f"{place}: expected numbers, got {str(entry)[:60]}.")
 
 
 # ---- Writing -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from experiments import evaluation, records, studies
 from experiments.configs.base import Config
+from experiments.headline import selection_score
 from experiments.launch import launch
 from experiments.methods import METHODS
 from experiments.settings import SettingError, one_of, plain_dict
@@ -133,7 +134,7 @@ def select(
 
     Args:
       grid: the settings of each method.
-      scores: `studies.selection_score` of every seed, more being better.
+      scores: `selection_score` of every seed, more being better.
     """
 
     def key(method: str, setting: Setting) -> tuple[float, ...]:
@@ -154,7 +155,7 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> Chosen:
     grid = settings(config)
     scores: dict[tuple[str, Setting], list[float]] = {}
     for planned, record in run_all(config, [*tuning(config)], out, console).items():
-        score = studies.selection_score(record)
+        score = selection_score(record)
         scores.setdefault((planned.method, planned.setting), []).append(score)
     chosen = select(grid, scores)
     final = [

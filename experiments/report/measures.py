@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments.headline import Metric
 from experiments.statistics import Interval
-from experiments.studies import GROUPS, Metric, Record
+from experiments.studies import GROUPS, Record
 
 KERNELS = ("kernel", "weight", "embedding")
 DOMAIN = "domain/"  # prefix of the columns of single test sets

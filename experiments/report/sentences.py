@@ -30,7 +30,10 @@ _RELATION = {
 
 def sentences(group: Group) -> list[str]:
     """Sentences on one group, drawn from its numbers alone."""
-    parts = (_best, _comparisons, _spread, _mixtures, _radii, _drift, _diverged)
+    parts = (
+        *(_best, _comparisons, _spread, _budgets),
+        *(_mixtures, _radii, _drift, _diverged),
+    )
     return [line for part in parts for line in part(group)]
 
 
@@ -100,6 +103,14 @@ def _spread(group: Group) -> Iterator[str]:
         parts.append(f"{ranked[0].label} {' to '.join(ends)} (at {ranked[0].setting})")
     if parts:
         yield f"{look.label} over the whole sweep, best to worst: {'; '.join(parts)}."
+
+
+def _budgets(group: Group) -> Iterator[str]:
+    """Whether some methods had more settings to choose from than others."""
+    tried = {trial.label: len(group.of(m)) for m, trial in group.chosen.items()}
+    if len(set(tried.values())) > 1:
+        words = ", ".join(f"{label} {count}" for label, count in tried.items())
+        yield f"Methods had unequal numbers of settings to choose from: {words}."
 
 
 def _mixtures(group: Group) -> Iterator[str]:
