@@ -12,12 +12,7 @@ from experiments.report.frame import (
     paired,
     rate_words,
 )
-from experiments.report.measures import (
-    collapsed,
-    kernels,
-    layer_words,
-    layers,
-)
+from experiments.report.measures import collapsed, kernels, layer_words, layers
 
 STUCK = 1e-6  # a radius below this keeps its layer where it began
 _RELATION = {

@@ -16,12 +16,7 @@ from experiments.report.frame import (
     paired,
     rate_words,
 )
-from experiments.report.measures import (
-    corruptions,
-    kernels,
-    layer_words,
-    layers,
-)
+from experiments.report.measures import corruptions, kernels, layer_words, layers
 from experiments.statistics import interval
 
 
