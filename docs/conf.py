@@ -1,6 +1,13 @@
-"""Sphinx configuration."""
+"""Sphinx configuration; it also makes the pages of the studies from their records."""
 
-import ftp_optax
+import pathlib
+import shutil
+import sys
+
+DOCS = pathlib.Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))  # `experiments` is no part of the package
+
+import ftp_optax  # noqa: E402
 
 project = "ftp_optax"
 author = "The ftp_optax authors"
@@ -22,3 +29,39 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 # Single backticks in docstrings name code, as in Markdown.
 default_role = "code"
+
+# ---- Studies -------------------------------------------------------------------------
+
+STUDIES = DOCS / "results" / "studies"  # made here, from docs/results/*.jsonl
+LINK = '<a href="index.html">The same as one page that can be taken along</a>'
+
+
+def write_studies(app):
+    """Writes a report for each study that is newer than its own, or if the code is."""
+    from experiments.report.__main__ import gather, write
+
+    code = DOCS.parent.glob("experiments/report/*")
+    changed = max(path.stat().st_mtime for path in code)
+    for file in sorted(DOCS.glob("results/*.jsonl")):
+        out = STUDIES / file.stem
+        page = out / "report.md"
+        if page.exists() and page.stat().st_mtime > max(changed, file.stat().st_mtime):
+            continue
+        records, notes = gather([file])
+        write(records, out, file.stem, notes)
+        heading, _, rest = page.read_text("utf-8").partition("\n")
+        page.write_text(f"{heading}\n\n{LINK}\n{rest}", "utf-8")
+
+
+def copy_pages(app, exception):
+    """Puts the page of each study beside what Sphinx makes of its report."""
+    if exception is None and app.builder.format == "html":
+        for page in STUDIES.glob("*/index.html"):
+            out = pathlib.Path(app.outdir) / "results" / "studies" / page.parent.name
+            shutil.copy(page, out)
+
+
+def setup(app):
+    """Connects the two."""
+    app.connect("builder-inited", write_studies)
+    app.connect("build-finished", copy_pages)

@@ -23,9 +23,13 @@ def jsonable(value: Any) -> Any:
 
 def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file at once or not at all."""
+    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file at once or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(jsonable(content), allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

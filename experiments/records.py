@@ -73,9 +73,9 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     file, metrics = out / CONFIG, out / METRICS
     if file.exists() and (begun(out) or not _is_ours(read(file))):
         free = FREE_WHEN_FINISHED if metrics.exists() else FREE
-        if differences := _differences(read(file), config, free):
+        if changed := differences(read(file), config, free):
             raise RecordError(
-                f"{out} is a run of another configuration ({differences}). Use another"
+                f"{out} is a run of another configuration ({changed}). Use another"
                 " --out, or remove the folder."
             )
     elif out.exists() and begun(out):
@@ -110,7 +110,7 @@ def _defaults() -> dict[str, Any]:
     return flat(jsonable(get_config().to_dict()))
 
 
-def _differences(
+def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]
 ) -> str:
     """What differs between two configurations."""
@@ -131,8 +131,8 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
             f"trained_from: {run} is a run of {record['method']}; expected one of"
             f" {TRAINS_FOR_OTHERS}."
         )
-    if differences := _differences(record["config"], jsonable(config), _FREE_TO_MIX):
-        raise RecordError(f"trained_from: {run} is another training ({differences}).")
+    if changed := differences(record["config"], jsonable(config), _FREE_TO_MIX):
+        raise RecordError(f"trained_from: {run} is another training ({changed}).")
     return record
 
 

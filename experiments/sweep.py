@@ -5,10 +5,12 @@ python -m experiments.sweep --config=experiments/configs/pacs_study.py \
 
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
-Runs go one after the other into folders of their own; finished ones are skipped, and
-one that was interrupted goes on. `python -m experiments.report` reads the result.
+Runs go one after the other into folders of their own; each one that finishes adds a
+line to `study.jsonl` and is skipped from then on; one that was interrupted goes on.
+`python -m experiments.report` reads that file alone.
 """
 
+import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,15 +19,16 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from experiments import evaluation, records
+from experiments import evaluation, records, studies
 from experiments.configs.base import Config
+from experiments.headline import selection_score
 from experiments.launch import launch
 from experiments.methods import METHODS
 from experiments.settings import SettingError, one_of, plain_dict
 from experiments.train import run
 
 JOB = "experiments.sweep"
-SWEEP = "sweep.json"
+Chosen = dict[str, dict[str, Any]]  # by method: its setting, ID validation and runs
 
 
 class Setting(NamedTuple):
@@ -125,14 +128,18 @@ def select(
     grid: Mapping[str, list[Setting]],
     scores: Mapping[tuple[str, Setting], list[float]],
 ) -> dict[str, Setting]:
-    """The setting of each method with the best mean ID validation.
+    """The setting of each method with the best mean score.
 
-    Of equals the smaller learning rate wins, then the setting that comes first.
+    Of equals the smaller learning rate wins, then the smaller strength.
+
+    Args:
+      grid: the settings of each method.
+      scores: `selection_score` of every seed, more being better.
     """
 
-    def key(method: str, setting: Setting) -> tuple[float, float]:
+    def key(method: str, setting: Setting) -> tuple[float, ...]:
         mean = round(float(np.mean(scores[method, setting])), 9)
-        return mean, -(setting.learning_rate or 0.0)
+        return mean, *(-math.inf if x is None else -x for x in setting)
 
     return {
         method: max(pairs, key=lambda pair: key(method, pair))
@@ -143,14 +150,12 @@ def select(
 # ---- Running -----------------------------------------------------------------------
 
 
-def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
-    """Runs what is missing of both stages; returns the content of `sweep.json`."""
+def sweep(config: Config, out: pathlib.Path, console: Console) -> Chosen:
+    """Runs what is missing of both stages; returns what was chosen."""
     grid = settings(config)
-    out.mkdir(parents=True, exist_ok=True)
-    stage = run_all(config, list(tuning(config)), out, console)
     scores: dict[tuple[str, Setting], list[float]] = {}
-    for planned, record in stage.items():
-        score = record["id_val"] if record["status"] == "finished" else 0.0
+    for planned, record in run_all(config, [*tuning(config)], out, console).items():
+        score = selection_score(record)
         scores.setdefault((planned.method, planned.setting), []).append(score)
     chosen = select(grid, scores)
     final = [
@@ -158,44 +163,58 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]
         for method, setting in chosen.items()
         for seed in config.final_seeds
     ]
-    content = {
-        "job": JOB,
-        "name": config.run.name,
-        "config": plain_dict(config),
-        "selected": {
-            method: {
-                **setting._asdict(),
-                "id_val": float(np.mean(scores[method, setting])),
-                "runs": [f"final/{p.name}" for p in final if p.method == method],
-            }
-            for method, setting in chosen.items()
-        },
-    }
-    records.write(out / SWEEP, content)
     run_all(config, final, out, console)
-    return content
+    return {
+        method: {
+            **setting._asdict(),
+            "score": float(np.mean(scores[method, setting])),
+            "runs": [p.name for p in final if p.method == method],
+        }
+        for method, setting in chosen.items()
+    }
 
 
 def run_all(
     config: Config, plan: list[Planned], out: pathlib.Path, console: Console
 ) -> dict[Planned, dict[str, Any]]:
-    """The record of every planned run, trained now or earlier."""
+    """The record of every planned run, trained now or earlier.
+
+    Raises:
+      RecordError: the study in `out` has a run of another configuration.
+    """
+    file = out / studies.FILE
+    known = studies.read(file) if file.exists() else []
+    finished = {(record["stage"], record["run"]): record for record in known}
     found = {}
     for number, planned in enumerate(plan, 1):
-        folder = out / planned.stage / planned.name
-        new = not (folder / records.METRICS).exists()
-        record = run(configured(config, planned, out), folder, console)
-        found[planned] = record
-        if new:
-            summary = record["summary"]
-            shift = evaluation.shift(summary)
-            shifted = summary[shift]
-            console.print(
-                f"{planned.stage} {number}/{len(plan)} {planned.name}:"
-                f" ID validation {record['id_val']:.3f}, ID {summary['id']:.3f},"
-                f" {shift} {float('nan') if shifted is None else shifted:.3f}"
-            )
+        key = planned.stage, planned.name
+        wanted = configured(config, planned, out)
+        if key in finished:
+            check_same(finished[key], wanted, file)
+            found[planned] = finished[key]
+            continue
+        record = run(wanted, out / planned.stage / planned.name, console)
+        found[planned] = studies.append(file, record, *key)
+        summary = record["summary"]
+        shift = evaluation.shift(summary)
+        shifted = summary[shift]
+        console.print(
+            f"{planned.stage} {number}/{len(plan)} {planned.name}:"
+            f" ID validation {record['id_val']:.3f}, ID {summary['id']:.3f},"
+            f" {shift} {float('nan') if shifted is None else shifted:.3f}"
+        )
     return found
+
+
+def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) -> None:
+    """Raises a `RecordError` if the run in `file` had another configuration."""
+    now = records.jsonable(plain_dict(config))
+    free = records.FREE_WHEN_FINISHED
+    if changed := records.differences(record["config"], now, free):
+        raise records.RecordError(
+            f"{file}: {record['stage']} {record['run']} is a run of another"
+            f" configuration ({changed}). Use another --out."
+        )
 
 
 # ---- Command line ------------------------------------------------------------------
@@ -203,8 +222,7 @@ def run_all(
 
 def show(config: Config, out: pathlib.Path, console: Console) -> None:
     """Sweeps, and prints what was chosen."""
-    content = sweep(config, out, console)
-    for method, chosen in content["selected"].items():
+    for method, chosen in sweep(config, out, console).items():
         console.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
     console.print(f"Now: python -m experiments.report {out}")
 

@@ -1,1 +1,1 @@
-"""Tables, plots and one page from the records of many runs."""
+"""What the harness has measured, as tables, sentences, plots and one page."""

@@ -1,77 +1,103 @@
-"""What runs have to share to be compared, and what sets others apart, in words."""
+"""Which runs can be compared, and what sets others apart."""
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from experiments import records
+from experiments.studies import Record, StudyError
 
-# Runs may differ in these and still be compared: what methods are tuned by, what is
-# looked at on the way, and how fast it goes. `records` knows more of the last.
-_OWN = (
-    "method",
-    "learning_rate",
-    "strength",
-    "seed",
-    "observe_every",
-    "wise_alphas",
-    "evaluation_batch_size",
-)
-_TITLED = ("name", "model.name", "start", "data.image_size")  # `Comparison` has them
-# What plays no part in a run that takes no steps.
-_TRAINING = (
-    "epochs",
-    "steps",
-    "batch_size",
-    "optimizer",
-    "weight_decay",
-    "momentum",
-    "warmup_epochs",
-    "final_scale",
-    "clip_norm",
-    "accumulate",
-    "label_smoothing",
-    "freeze_statistics",
-    "data.scale",
-    "data.flip",
-)
-_FOLDER, _BUILT_FROM = "data.source_dir", "image_folder:"
+# Options go by the last part of their names. Runs may differ in these and still be
+# compared: what methods are tuned by, what is looked at on the way, what a title says.
+_OWN = {
+    *("method", "learning_rate", "strength", "seed", "name", "start", "image_size"),
+    *("observe_every", "wise_alphas", "evaluation_batch_size"),
+}
+# What plays no part in a probe, which takes no steps.
+_TRAINING = {
+    *("epochs", "steps", "batch_size", "optimizer", "weight_decay", "momentum"),
+    *("warmup_epochs", "final_scale", "clip_norm", "accumulate", "label_smoothing"),
+    *("freeze_statistics", "scale", "flip"),
+}
+_BUILT_FROM = "image_folder:"
 _MOST = 4  # options that a title names
 
-Options = tuple[tuple[str, str], ...]  # name and value in words, by name
+Options = frozenset[tuple[str, str]]  # name and value in words
 
 
 class Comparison(NamedTuple):
-    """Only runs that share all of this can be compared.
-
-    Attributes:
-      differing: what sets them apart from runs that share all the rest, in words;
-        empty without such runs.
-    """
+    """What a title says of the runs that are compared."""
 
     data: str
     model: str
     start: str
     stage: str
     image_size: str
-    differing: str = ""
+    apart: str = ""  # what runs that share all this differ in
 
     @property
     def title(self) -> str:
-        data, model, start, stage, image_size, differing = self
-        apart = f", {differing}" if differing else ""
-        words = {"": "", "tune": ", tuning", "final": ", chosen settings"}[stage]
-        return f"{data}: {model}, {start}, {image_size} px{apart}{words}"
+        words = {"": "", "tune": ", tuning", "final": ", chosen settings"}[self.stage]
+        apart = f", {self.apart}" if self.apart else ""
+        shown = f"{self.model}, {self.start}, {self.image_size} px"
+        return f"{self.data}: {shown}{apart}{words}"
 
 
-def comparison(record: Mapping[str, Any], stage: str) -> Comparison:
-    """What the title of a comparison says of a run."""
-    config = record.get("config") or {}
+def comparable(found: Iterable[Record]) -> list[tuple[Comparison, list[Record]]]:
+    """The runs that can be compared with each other, in order of their titles.
+
+    A probe does not obey the options of training: it joins all runs that share the
+    others.
+
+    Raises:
+      StudyError: a run is there twice.
+    """
+    groups: dict[tuple[Comparison, Options], dict[Any, Record]] = {}
+    # Probes come last, when the groups that they may join are known.
+    for record in sorted(found, key=_is_probe):
+        shared, options = _comparison(record), _options(record)
+        keys = [(shared, options)]
+        if _is_probe(record):
+            rest = _obeyed(options)
+            keys = [
+                k for k in groups if (k[0], _obeyed(k[1])) == (shared, rest)
+            ] or keys
+        setting = record["setting"]
+        twin = (record["method"], setting["learning_rate"], setting["strength"])
+        for key in keys:
+            other = groups.setdefault(key, {}).setdefault(
+                (*twin, record["seed"]), record
+            )
+            if other is not record and not _is_probe(record):
+                raise StudyError(
+                    f"{other['place']} and {record['place']} are the same method,"
+                    " setting and seed. Name only one of them."
+                )
+    titled = [(_told_apart(*key, groups), [*groups[key].values()]) for key in groups]
+    return sorted(titled, key=lambda pair: pair[0])
+
+
+def _is_probe(record: Record) -> bool:
+    return record["setting"]["learning_rate"] is None
+
+
+def _obeyed(options: Options) -> Options:
+    return frozenset(pair for pair in options if _last(pair[0]) not in _TRAINING)
+
+
+def _told_apart(shared: Comparison, own: Options, keys: Iterable[Any]) -> Comparison:
+    """With what it has that not all others of its title share."""
+    everywhere = own.intersection(*(o for title, o in keys if title == shared))
+    words = [f"{_label(name)} {value}" for name, value in sorted(own - everywhere)]
+    more = [f"{len(words) - _MOST} more"] if len(words) > _MOST else []
+    return shared._replace(apart=", ".join([*words[:_MOST], *more]))
+
+
+def _comparison(record: Record) -> Comparison:
     # The start that was asked for: LP-FT probes the head first in any case, and still
     # competes with the methods that begin with a new one.
-    start = config.get("start", record["start"])
-    # Beside their configuration, records may hold the height alone.
-    size = (config.get("data") or {}).get("image_size", record["image_size"])
+    start = _option(record, "start") or record["start"]
+    size = _option(record, "image_size") or record["image_size"]
     sides = list(dict.fromkeys(size)) if isinstance(size, list) else [size]
     said = {record["model"], start, *start.split()}
     words = [word for word in record["name"].split() if word not in said]
@@ -79,42 +105,31 @@ def comparison(record: Mapping[str, Any], stage: str) -> Comparison:
         data=" ".join(words) or record["name"],
         model=record["model"],
         start=start,
-        stage=stage,
+        stage=record["stage"],
         image_size=" x ".join(map(str, sides)),
     )
 
 
-def options(config: Mapping[str, Any]) -> Options:
+def _options(record: Record) -> Options:
     """All else that runs have to share; an option younger than a run had its default.
 
     The folder of images is one where nothing but its name says which data it holds.
     """
-    every = records.options(config, records.FREE_WHEN_FINISHED)
-    found = {
-        name: in_words(value)
-        for name, value in every.items()
-        if name not in (*_OWN, *_TITLED)
-    }
+    every = records.options(record["config"], records.FREE_WHEN_FINISHED)
+    found = {(k, in_words(v)) for k, v in every.items() if _last(k) not in _OWN}
     if any(str(value).startswith(_BUILT_FROM) for value in every.values()):
-        found[_FOLDER] = pathlib.PurePath(config["data"].get("source_dir") or "").name
-    return tuple(sorted(found.items()))
+        folder = pathlib.PurePath(_option(record, "source_dir") or "").name
+        found.add(("data.source_dir", folder))
+    return frozenset(found)
 
 
-def without_training(found: Options) -> Options:
-    """The options that a run obeys even if it takes no steps."""
-    return tuple(pair for pair in found if pair[0] not in _TRAINING)
+def _option(record: Record, name: str) -> Any:
+    """The value of the option whose name ends so; `None` without it."""
+    return next((v for k, v in record["config"].items() if _last(k) == name), None)
 
 
-def differing(own: Options, others: Iterable[Options]) -> str:
-    """What `own` has that not all others share, in words."""
-    everywhere = set(own).intersection(*others)
-    words = [
-        f"{_label(name)} {value}"
-        for name, value in own
-        if (name, value) not in everywhere
-    ]
-    more = len(words) - _MOST
-    return ", ".join([*words[:_MOST], *([f"{more} more"] if more > 0 else [])])
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def in_words(value: Any) -> str:

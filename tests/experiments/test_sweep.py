@@ -1,9 +1,11 @@
 """Sweeps: the plan, the choice, and going on after a stop."""
 
+import shutil
+
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import records, sweep, train
+from experiments import records, studies, sweep, train
 from experiments.settings import SettingError
 from experiments.sweep import Planned, Setting
 from mocked_runs import QUIET, small_config
@@ -49,27 +51,40 @@ def test_the_best_mean_on_validation_is_chosen_and_of_equals_the_smaller_rate():
 
 
 def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeypatch):
-    content = sweep.sweep(study(), tmp_path, QUIET)
-    assert len(list((tmp_path / "tune").iterdir())) == 6
-    for method, chosen in content["selected"].items():
-        assert len(chosen["runs"]) == 2
-        scores = [
-            records.read(tmp_path / "tune" / p.name / records.METRICS)["id_val"]
-            for p in sweep.tuning(study())
-            if p.method == method
-        ]
-        assert chosen["id_val"] == max(scores)
-        for name in chosen["runs"]:
-            record = records.read(tmp_path / name / records.METRICS)
-            assert record["setting"]["learning_rate"] == chosen["learning_rate"]
+    chosen = sweep.sweep(study(), tmp_path, QUIET)
+    found = studies.read(tmp_path / studies.FILE)
+    assert len([r for r in found if r["stage"] == "tune"]) == 6
+    runs = {(r["stage"], r["run"]): r for r in found}
+    for method, choice in chosen.items():
+        tuned = [r for r in found if (r["stage"], r["method"]) == ("tune", method)]
+        assert choice["score"] == max(r["id_val"] for r in tuned)
+        assert len(choice["runs"]) == 2
+        for name in choice["runs"]:
+            record = runs["final", name]
+            assert record["setting"]["learning_rate"] == choice["learning_rate"]
             assert record.get("steps", 3) == 3  # what `final` says
     # The mixture did not train: it took what fine-tuning had left.
-    mixed = records.read(tmp_path / "tune/wise-ft-lr0.001-alpha0.5-seed0/metrics.json")
+    mixed = runs["tune", "wise-ft-lr0.001-alpha0.5-seed0"]
     assert mixed["config"]["trained_from"].endswith("tune/fine-tune-lr0.001-seed0")
     assert "history" not in mixed
 
+    # The file alone says what is finished; the folders of the runs may go.
+    shutil.rmtree(tmp_path / "final")
     monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
-    assert sweep.sweep(study(), tmp_path, QUIET) == content
+    assert sweep.sweep(study(), tmp_path, QUIET) == chosen
+    with pytest.raises(records.RecordError, match=r"jsonl: tune fine.*steps: 2 there"):
+        sweep.sweep(study(tune={"steps": 9}), tmp_path, QUIET)
+
+
+def test_a_run_whose_line_was_torn_is_taken_up_again(tmp_path):
+    few = study(methods=("ftp",), final_seeds=())
+    sweep.sweep(few, tmp_path, QUIET)
+    file = tmp_path / studies.FILE
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
+    assert len(studies.read(file)) == 1
+    sweep.sweep(few, tmp_path, QUIET)
+    assert file.read_bytes() == whole
 
 
 def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):

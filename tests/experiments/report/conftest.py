@@ -1,19 +1,27 @@
 """A report on a small sweep, made once."""
 
+import itertools
+
 import pytest
 
-from run_records import write_sweep
+from experiments import studies
+from experiments.report.__main__ import main
+from run_records import record
+
+STRENGTHS = {"fine-tune": (None,), "wise-ft": (0.5,), "tpgm": (0.1,), "ftp": (0.0, 1.0)}
 
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory):
-    """A folder with `runs/`, five methods, and `report/`, what was made of them."""
-    for package in ("jinja2", "matplotlib", "scipy"):
-        pytest.importorskip(package, reason="needs the extra `experiments`")
-    from experiments.report.command_line import main
-
+    """A folder with `study.jsonl`, five methods, and `report/`, what was made of it."""
     folder = tmp_path_factory.mktemp("swept")
-    methods = ("fine-tune", "linear-probe", "wise-ft", "tpgm", "ftp")
-    write_sweep(folder / "runs", methods, corruptions=True)
-    assert main([str(folder / "runs"), "--out", str(folder / "report")]) == 0
+    runs = [
+        record("linear-probe", None, 1.0, seed, corruptions=True) for seed in (0, 1)
+    ]
+    for method, strengths in STRENGTHS.items():
+        for setting in itertools.product((1e-4, 1e-3), strengths, (0, 1)):
+            runs.append(record(method, *setting, corruptions=True))
+    for i, found in enumerate(runs):
+        studies.append(folder / studies.FILE, found, "tune", f"run{i}")
+    assert main([str(folder)]) == 0
     return folder

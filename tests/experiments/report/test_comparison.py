@@ -1,0 +1,115 @@
+"""Which runs meet in a comparison, and how those that do not are headed."""
+
+import pytest
+
+from experiments.report.frame import groups
+from experiments.studies import StudyError
+from run_records import read_back, record
+
+TITLE = "pacs: resnet18-trunk, probed head, 64 px"
+METHODS = {"fine-tune": None, "ftp": 1.0, "wise-ft": 0.5, "linear-probe": 10.0}
+
+
+def configured(method, *, seed=0, data=None, **changes):
+    """A record; `changes` are options of its configuration, `data` of its data."""
+    rate = None if method == "linear-probe" else 1e-3
+    found = record(method, rate, METHODS[method], seed)
+    found["config"] |= changes
+    found["config"]["data"] |= data or {}
+    return found
+
+
+def grouped(*records, stage=""):
+    """The methods of each comparison, by title."""
+    found = groups(read_back(*records, stage=stage))
+    return {group.title: set(group.chosen) for group in found}
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "here"),
+    [
+        ({"optimizer": "sgd"}, "optimizer adamw", "optimizer sgd"),
+        ({"weight_decay": 1e-4}, "weight decay 0", "weight decay 0.0001"),
+        ({"freeze_statistics": True}, "freeze statistics off", "freeze statistics on"),
+        ({"data": {"scale": [0.5, 1]}}, "scale 0.7 1", "scale 0.5 1"),
+        ({"model": {"dtype": "bfloat16"}}, "dtype float32", "dtype bfloat16"),
+    ],
+)
+def test_another_training_is_another_comparison(changes, there, here):
+    found = grouped(configured("fine-tune"), configured("ftp", **changes))
+    assert found == {f"{TITLE}, {there}": {"fine-tune"}, f"{TITLE}, {here}": {"ftp"}}
+
+
+def test_what_a_number_does_not_hang_on_keeps_runs_together():
+    free = {
+        "strength": 1.0,
+        "learning_rate": 1e-2,
+        "seed": 1,
+        "observe_every": 50,
+        "save_every": 7,
+        "model": {"weights": "elsewhere.npz"},
+        "data": {"workers": 4, "cache": False, "source_dir": "a", "data_dir": "b"},
+        "freeze_statistics": False,  # the default, which an older record had as well
+    }
+    found = grouped(configured("fine-tune"), configured("ftp", **free))
+    assert found == {TITLE: {"fine-tune", "ftp"}}
+
+
+def test_folders_of_images_are_told_apart_by_their_names():
+    data = [
+        {"train": "image_folder:train", "source_dir": path}
+        for path in ("/here/pets", "there/pets/", "/here/cars")
+    ]
+    methods = ("fine-tune", "ftp", "wise-ft")
+    runs = [configured(m, data=d) for m, d in zip(methods, data, strict=True)]
+    assert grouped(*runs) == {
+        f"{TITLE}, source dir cars": {"wise-ft"},
+        f"{TITLE}, source dir pets": {"fine-tune", "ftp"},
+    }
+
+
+def test_a_probe_is_compared_with_every_training_of_its_data():
+    found = grouped(
+        configured("fine-tune"),
+        configured("ftp", optimizer="sgd"),
+        configured("linear-probe", epochs=9),
+        configured("linear-probe", data={"limit": 100}, seed=1),
+    )
+    assert set(map(frozenset, found.values())) == {
+        frozenset({"fine-tune", "linear-probe"}),
+        frozenset({"ftp", "linear-probe"}),
+        frozenset({"linear-probe"}),  # of other data
+    }
+    (alone,) = (title for title, methods in found.items() if len(methods) == 1)
+    assert "limit 100" in alone
+
+
+def test_the_same_run_in_two_places_is_refused():
+    runs = [configured("ftp", data={"workers": n}) for n in (0, 4)]
+    with pytest.raises(
+        StudyError, match="0 and 1 are the same method, setting and seed"
+    ):
+        grouped(*runs)
+
+
+def test_a_title_names_the_first_of_many_differences():
+    tests = {f"set{i}": f"mine:set{i}" for i in range(9)}
+    found = grouped(configured("fine-tune"), configured("ftp", data={"tests": tests}))
+    words = ", ".join(f"tests set{i} mine:set{i}" for i in range(4))
+    assert found == {TITLE: {"fine-tune"}, f"{TITLE}, {words}, 5 more": {"ftp"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "title"),
+    [
+        ({"model": "vit"}, "pacs: vit, probed head, 64 px"),
+        ({"name": "camvid"}, "camvid: resnet18-trunk, probed head, 64 px"),
+        ({"name": "pacs resnet18-trunk probed"}, TITLE),
+        ({"image_size": [120, 160]}, "pacs: resnet18-trunk, probed head, 120 x 160 px"),
+        # LP-FT probes the head first in any case: what was asked for counts.
+        ({"method": "lp-ft", "start": "new head"}, TITLE),
+    ],
+)
+def test_a_title_says_data_model_start_and_size(change, title):
+    assert [*grouped(configured("ftp") | change)] == [title]
+    assert [*grouped(configured("ftp") | change, stage="tune")] == [f"{title}, tuning"]

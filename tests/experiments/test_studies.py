@@ -1,0 +1,101 @@
+"""A study's file: what is kept of a run, and which lines are refused."""
+
+import json
+
+import pytest
+
+from experiments import studies
+from experiments.json_files import flat
+from run_records import record
+
+
+def study(folder, *found):
+    file = folder / "pacs.jsonl"
+    for i, each in enumerate(found):
+        studies.append(file, each, "tune", f"run{i}")
+    return file
+
+
+def test_a_run_is_read_as_it_was_but_for_its_trace(tmp_path):
+    written = [record("ftp", 1e-3, 1.0, 0), record("fine-tune", 1e-2, None, 1)]
+    read = studies.read(study(tmp_path, *written))
+    for old, new in zip(written, read, strict=True):
+        for key in ("method", "setting", "seed", "id_val", "evaluation", "layers"):
+            assert new[key] == old[key]
+        assert new["config"] == flat(old["config"])
+        path = "backbone/conv1/kernel"
+        drift = old["leaves"][path]["drift"]
+        assert new["leaves"][path]["drift"] == pytest.approx(drift, rel=1e-5)
+        assert len(new["trace"]["step"]) == 8
+        assert new["trace"]["step"][-1] == old["trace"]["step"][-1]
+    radii = written[0]["trace"]["radius"][path]
+    assert read[0]["trace"]["radius"][path][-1] == pytest.approx(radii[-1], rel=1e-3)
+
+
+def test_what_runs_share_is_written_once_and_a_run_may_differ_from_it(tmp_path):
+    file = study(tmp_path, record("ftp", 1e-3, 1.0, 0), record("ftp", 1e-2, 1.0, 0))
+    header, first, second = map(json.loads, file.read_text().splitlines())
+    assert header["shared"]["config"]["optimizer"] == "adamw"
+    assert "layers" not in first
+    assert "optimizer" not in second["config"]
+    other = record("ftp", 1e-3, 1.0, 0) | {"machine": "another", "model": "vit"}
+    studies.append(file, other, "final", "run0")
+    assert [r["model"] for r in studies.read(file)] == ["resnet18-trunk"] * 2 + ["vit"]
+
+
+@pytest.mark.parametrize("kept", [0, 10, -1, -200])
+def test_whatever_a_kill_leaves_of_the_last_line_is_dropped(tmp_path, kept):
+    first, second = record("ftp", 1e-3, 1.0, 0), record("ftp", 1e-2, 1.0, 0)
+    file = study(tmp_path, first, second)
+    whole = file.read_bytes()
+    before = 0 if kept >= 0 else 1  # a torn header leaves no run, a torn line one
+    file.write_bytes(whole[:kept])
+    assert len(studies.read(file)) == before
+    for i, each in enumerate((first, second)[before:], before):
+        studies.append(file, each, "tune", f"run{i}")
+    assert file.read_bytes() == whole
+
+
+HEADER = {"schema": 1, "study": "pacs", "shared": {"config": {}}}
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "words"),
+    [
+        (1, {"schema": 2, "shared": {}}, "first line of a study with schema 1"),
+        (1, {"schema": 1}, "first line of a study"),
+        (2, '{"seed":', "cannot be read as JSON"),
+        (2, "[1, 2]", "expected a JSON object"),
+        (2, {"loss": 1}, "not a run of experiments.train.*something unnamed"),
+        (2, {"job": "experiments.train"}, "`name` is missing"),
+        (2, {"seed": "0"}, "`seed`: expected a whole number, got '0'"),
+        (2, {"seed": True}, "`seed`: expected a whole number"),
+        (2, {"evaluation": []}, "`evaluation`: expected an object"),
+        (2, {"evaluation": {"a": {}}}, "'a': expected a group of id, ood"),
+        (
+            2,
+            {"evaluation": {"a": {"group": "id", "ece": "1"}}},
+            "'a': expected numbers",
+        ),
+        (2, {"leaves": {"head": [1.0]}}, "`leaves`, 'head': expected numbers"),
+        (2, {"config": [1]}, "`config`: expected an object"),
+        (2, {"metric": {"unit": "%"}}, "`metric`: expected a name"),
+        (1, {"schema": 1, "shared": {}}, "first line of a study"),
+        (2, {"setting": {"learning_rate": 1}}, "`setting.strength` is missing"),
+        (2, {"method": "<b>"}, "`method`: expected one of fine-tune, .*got '<b>'"),
+        (2, {"stage": "third"}, "expected a `stage` and a `run`"),
+        (3, {"run": "run"}, "tune run is there twice"),
+    ],
+)
+def test_a_foreign_or_damaged_line_is_named(tmp_path, number, line, words):
+    good = {"stage": "tune", "run": "run", **record("ftp", 1e-3, 1.0, 0)}
+    if isinstance(line, dict) and number > 1 and not {"job", "loss"} & line.keys():
+        line = good | line
+    lines = [*[HEADER, good, good][: number - 1], line, good]
+    text = [x if isinstance(x, str) else json.dumps(x) for x in lines]
+    file = tmp_path / "pacs.jsonl"
+    file.write_text("\n".join(text) + "\n")
+    with pytest.raises(studies.StudyError, match=words) as refused:
+        studies.read(file)
+    assert str(refused.value).startswith(f"{file}:{number}: ")
+    assert "\n" not in str(refused.value)

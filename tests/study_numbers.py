@@ -1,0 +1,112 @@
+"""The numbers of the studies, as the pages of results write them."""
+
+import functools
+import math
+import pathlib
+
+import numpy as np
+
+from experiments import studies
+from experiments.report.frame import groups, paired
+from experiments.report.measures import collapsed, kernels, layers
+from experiments.statistics import interval
+
+RESULTS = pathlib.Path(__file__).parent.parent / "docs" / "results"
+NEW, PROBED = "pacs-resnet18-trunk-new", "pacs-resnet18-trunk-probed"
+RATES, KAPPA = "pacs-ftp-rates-new", "pacs-kappa-{}"
+MOBILE, FROZEN = "pacs-mobilenet-v1-{}", "pacs-mobilenet-v1-frozen"
+CAMVID, DIGITS = "camvid-probed", "digits-study"
+
+
+@functools.cache
+def study(name, stage):
+    """The group of a stage; "tune", "final", or "" of single runs."""
+    file = RESULTS / f"{name}.jsonl"
+    found = [r | {"place": r["run"]} for r in studies.read(file) if r["stage"] == stage]
+    return groups(found)
+
+
+def group(name, stage="final"):
+    (found,) = study(name, stage)
+    return found
+
+
+def trial(name, method, *setting, stage="final"):
+    """The chosen setting of a method, or that of the given rate and strength."""
+    found = group(name, stage)
+    if not setting:
+        return found.chosen[method]
+    wanted = [math.nan if x is None else x for x in (*setting, None)[:2]]
+    same = lambda t: np.array_equal([t.rate, t.strength], wanted, equal_nan=True)
+    (only,) = [t for t in found.of(method) if same(t)]
+    return only
+
+
+def words(value, sign=""):
+    """As the pages write an interval of shares."""
+    mean = f"{100 * value.mean:{sign}.1f}".replace("-", "−")
+    if math.isnan(value.half_width) or value.half_width < 1e-12:
+        return mean
+    return f"{mean} ± {100 * value.half_width:.1f}"
+
+
+def means(found, keys=("id", "ood"), digits=1):
+    """`89.3 / 25.3`."""
+    return " / ".join(f"{100 * found.mean(key):.{digits}f}" for key in keys)
+
+
+def both(found, keys=("id", "ood")):
+    """`89.3 ± 1.5 / 25.3 ± 4.0`."""
+    return " / ".join(words(found.get(key)) for key in keys)
+
+
+def apart(one, other, key, sign=""):
+    """The paired difference; without a sign, its size."""
+    found = paired(one, other, key)
+    return words(found, sign) if sign else words(found._replace(mean=abs(found.mean)))
+
+
+def over_start(name, method, key, sign="+"):
+    """A method minus its start, run by run."""
+    found, begin = trial(name, method), group(name).start[key].mean
+    value = interval([v - begin for v in found.runs[key]])
+    return words(value, sign) if sign else words(value._replace(mean=abs(value.mean)))
+
+
+def stuck(found, below=0.01):
+    """How many radii have collapsed, run by run."""
+    return collapsed(found.records, below)
+
+
+def median_drift(found, digits=1):
+    """The median over the kernels of the drift in per cent of their norm."""
+    return f"{100 * kernels(layers(found.records))['relative'].median():.{digits}f}"
+
+
+def drift(found, layer, digits):
+    return f"{layers(found.records).loc[layer, 'drift']:.{digits}g}"
+
+
+def radius(found):
+    return layers(found.records)["radius"].dropna()
+
+
+def span(values, digits=0):
+    """`86 to 94`."""
+    low, high = (f"{100 * x:.{digits}f}" for x in (min(values), max(values)))
+    return f"{low} to {high}"
+
+
+def loss(found):
+    """The mean training loss of the first epoch, over seeds."""
+    return np.mean([record["history"]["loss"][0] for record in found.records])
+
+
+def new(method, *setting, stage="final"):
+    return trial(NEW, method, *setting, stage=stage)
+
+
+def prose(page):
+    """A page without its tables, its commands and its line ends."""
+    lines = (RESULTS / page).read_text("utf-8").splitlines()
+    return " ".join(" ".join(x for x in lines if x[:4] != "    ").split())
