@@ -244,14 +244,13 @@ def ftp(
         # ---- W <- W0 + clip(gamma / n, 0, 1) C, as the update that leads there.
         gamma, steps, bound = _radii.split(radii, geometries), [], []
         for i, geometry in enumerate(geometries):
+            q = _projection.shortening(gamma[i], n[i])
             if w0 is None or scope.anchor_memory is not None:
                 # Without W0, which is not there, or would have to be fetched once more.
-                q = _projection.shortening(gamma[i], n[i])
                 steps.append(u[i] - (1.0 - q) * c[i])
             else:
-                steps.append(_projection.project(c[i], w0[i], gamma[i], n[i]) - w[i])
-            is_bound = gamma[i].astype(n[i].dtype) < n[i]
-            bound.append(_projection.share(is_bound, geometry, norm))
+                steps.append(w0[i] + q * c[i] - w[i])
+            bound.append(_projection.share(q < 1.0, geometry, norm))
 
         return leaves.write(steps, updates), FTPState(
             anchor=state.anchor,
