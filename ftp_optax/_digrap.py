@@ -24,6 +24,7 @@ class DiGraPState(NamedTuple):
       omega_state: state of the optimizer that trains `omega`.
       projection: the tree of the params: what a full projection would have taken from
         the last gradient, in float32 or wider; zeros at first.
+      step: shape (), int32: the number of updates so far.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -36,6 +37,7 @@ class DiGraPState(NamedTuple):
     omega: jax.Array
     omega_state: optax.OptState
     projection: optax.Params
+    step: jax.Array
 
 
 def digrap(
@@ -114,6 +116,7 @@ def digrap(
             omega=omega,
             omega_state=optimizer.init(omega),
             projection=leaves.tree(list(map(_devices.zeros_like, leaves.w()))),
+            step=jnp.zeros([], jnp.int32),
         )
 
     def update_fn(
@@ -153,6 +156,7 @@ def digrap(
             omega=omega,
             omega_state=omega_state,
             projection=_projection.stored(p, geometries, state.projection, "mars"),
+            step=jnp.asarray(optax.safe_increment(state.step)),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

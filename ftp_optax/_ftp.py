@@ -48,8 +48,9 @@ class FTPState(NamedTuple):
       first_norms: `norms` of the first step, whose displacement was thrown away.
       initial: the leaves of `radii` and `radius_state` as `init` made them, for
         `reset_anchor`.
-      geometry: shape (L, 3), int32, for those who read the state: the axes of each leaf
-        that count rows, and those that stack layers, as bit masks; and the norm.
+      geometry: shape (L, 3), int32, by which `radii`, `check_anchor` and others read
+        the state: the axes of each leaf that count rows, and those that stack layers,
+        as bit masks; and the norm.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -110,7 +111,9 @@ def ftp(
 
     An :math:`h` that is not finite, above 1e18, or more than a hundred times the
     largest of the last thousand steps or so, counts as 0 and moves no radius by itself:
-    Adam would remember its square for a thousand steps.
+    Adam would remember its square for a thousand steps. The first one there is, at the
+    second step, has nothing to be compared with, and a scale that stays is believed
+    after a few steps.
 
     The raw gradient is the extra argument `grad` of `update`. Without it the reversed
     updates stand in, with a warning: after plain SGD at a constant rate that is exact
@@ -156,7 +159,7 @@ def ftp(
     scope.check()
     _refuse_combinations(scope, displacement_dtype, hypergradient)
     optimizer = _radii.guarded("radius_optimizer", radius_optimizer)
-    _radii.refuse_unbounded("radius_optimizer", optimizer, initial_radius)
+    _radii.refuse_nan("radius_optimizer", optimizer, initial_radius)
     choose_gradient = _wrapper.chooser("ftp")
 
     def init_fn(params: optax.Params) -> FTPState:
@@ -262,7 +265,7 @@ def ftp(
             bound=_radii.join(bound),
             first_norms=jnp.where(state.step == 0, n_max, state.first_norms),
             initial=state.initial,
-            geometry=state.geometry,
+            geometry=_projection.described(geometries, norm),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -297,15 +300,19 @@ def with_ftp(
     with_ftp(adamw))` lets it grow to 1.99. Larger spikes are kept from the radii (see
     `ftp`); in the published method 10,000 times leave 0.14.
 
+    Most runs set `kappa` and `exclude`, some `axes` or `anchor`. What studies vary:
+    `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`. What large models
+    need: `displacement_dtype`, `anchor_memory`, `specs`.
+
     Args:
       optimizer: what makes the unconstrained step, with its weight decay, momentum and
-        schedules. Leaves that are left alone take its step bit for bit. One that
-        averages weights (`schedule_free`, `lookahead`, `MultiSteps`) is refused:
-        `lookahead` and `MultiSteps` go around `with_ftp`.
-      kappa: *set by everyone.* Gradient annealing factor in [0, 1]. 1 trains the radius
+        schedules. Leaves that are left alone take its step bit for bit. One that keeps
+        weights elsewhere is refused: `lookahead`, `MultiSteps` and `sam` go around
+        `with_ftp`; `schedule_free` and the method do not combine.
+      kappa: gradient annealing factor in [0, 1]. 1 trains the radius
         both ways and holds tightest; at 0 a radius never shrinks by its gradient. A
         number, or a schedule of the number of updates since `init` or `reset_anchor`.
-      exclude: *set by everyone.* One regular expression or several, searched for
+      exclude: one regular expression or several, searched for
         (`re.search`) in paths such as `head/kernel`; the leaves they match take the
         optimizer's step unchanged. "^head/" for a new head.
       mask: pytree of bool, a prefix of the params, or a callable that makes one of the
@@ -319,24 +326,24 @@ def with_ftp(
         `init` are where the displacement leads back to, so nothing else may move the
         params, nor anyone edit `radii`, and they must be float32 or wider. For weights
         other than those given to `init` there is `reset_anchor`.
-      radius_optimizer: *studied.* Optax transformation that trains the (R,) vector of
+      radius_optimizer: optax transformation that trains the (R,) vector of
         radii. `None` is `optax.adam(1e-2)` (with an `eps_root` that makes it
         differentiable at its first step).
-      initial_radius: *studied.* Every radius before the first step. `jnp.inf` leaves
+      initial_radius: every radius before the first step. `jnp.inf` leaves
         the first step unconstrained.
-      norm: *studied.* "mars", the L1 norm of each row; or "frobenius", the L2 norm of
+      norm: "mars", the L1 norm of each row; or "frobenius", the L2 norm of
         the whole leaf (layer), which then counts as one row.
-      hypergradient: *studied.* "published" sums over all rows; "active" over the rows
+      hypergradient: "published" sums over all rows; "active" over the rows
         that the projection shortened, which is the exact derivative.
-      displacement_dtype: *large models.* Dtype in which to keep the displacement, of
+      displacement_dtype: dtype in which to keep the displacement, of
         which only the direction is used again: a floating-point one, or int8, in units
         of each row's largest entry / 127. `None` is float32 or wider.
-      anchor_memory: *large models.* "pinned_host" keeps the anchor in the host's
+      anchor_memory: "pinned_host" keeps the anchor in the host's
         page-locked memory and fetches it once a step (needs `jax.memory`); `None` keeps
         it beside the params. Donate params and state together and return them in the
         same order: jax may otherwise match a donated array with a result in the other
         memory, and abort.
-      specs: *large models.* Inside a `jax.shard_map` whose mesh axes shard the params:
+      specs: inside a `jax.shard_map` whose mesh axes shard the params:
         what it was given for them, so that norms are those of whole rows. One
         `PartitionSpec`, a pytree of them (a prefix of the params), or a callable that
         makes one of the params. Not needed anywhere else. Without, a leaf that is split
@@ -383,13 +390,8 @@ def with_ftp(
         anchor_memory=anchor_memory,
         specs=specs,
     )
-    scope = _anchor.Scope(axes, exclude, mask, specs=specs)
-
-    def check(params: optax.Params | None, state: Any) -> None:
-        _checks.state_type(state, FTPState)
-        scope.select(params).read_state("displacement", state.displacement)
-
-    return _wrapper.with_gradient(optimizer, link, check)
+    select = _anchor.Scope(axes, exclude, mask, specs=specs).select
+    return _wrapper.with_gradient(optimizer, link, select, FTPState, "displacement")
 
 
 def _refuse_combinations(

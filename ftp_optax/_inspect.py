@@ -24,7 +24,8 @@ class LeafSummary(NamedTuple):
       norm: the largest row norm that the last step would have had without it.
       bound: the share of rows, in [0, 1], that the last step had to shorten.
       first_norm: `norm` of the first step, all of which was thrown away. Far above the
-        steps after it, it says that weights were loaded after `init`.
+        steps after it, it says that weights were loaded after `init`, unless the anchor
+        is implicit.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -72,7 +73,7 @@ def radii(
     by_path: dict[str, jax.Array] = {}
     for node in find(state, FTPState, TPGMState):
         for geometry, radius in _by_leaf(node, node.radii, params, axes):
-            _refuse_second(by_path, geometry.name)
+            refuse_second(by_path, geometry.name)
             by_path[geometry.name] = radius.reshape(geometry.layer_shape)
     return by_path
 
@@ -115,7 +116,7 @@ def summary(
         columns = [_by_leaf(node, vector, params, axes) for vector in vectors]
         for of_leaf in zip(*columns, strict=True):
             geometry = of_leaf[0][0]
-            _refuse_second(by_path, geometry.name)
+            refuse_second(by_path, geometry.name)
             values = [value.reshape(geometry.layer_shape) for _, value in of_leaf]
             by_path[geometry.name] = LeafSummary(*values)
     return by_path
@@ -131,7 +132,8 @@ def find(state: optax.OptState, *kinds: type) -> list[Any]:
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(
             f"state: it holds no {expected}; expected the state of an optimizer that"
-            f" has one, got {type(state)!r}."
+            f" has one, or an nnx.Optimizer, got {type(state)!r}. A checkpoint has to"
+            " be restored with a target that init made."
         )
     return states
 
@@ -210,7 +212,7 @@ def _by_leaf(
     return zip(geometries, _radii.split(array(vector), geometries), strict=True)
 
 
-def _refuse_second(by_path: dict[str, Any], name: str) -> None:
+def refuse_second(by_path: dict[str, Any], name: str) -> None:
     if name in by_path:
         raise ValueError(
             f"state: the leaf {name!r} has radii in more than one state. Expected one"

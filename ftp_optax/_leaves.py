@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ftp_optax import _axes, _paths
+from ftp_optax import _axes, _conventions, _paths
 from ftp_optax._axes import Geometry
 
 Exclude = str | Sequence[str] | None
@@ -145,7 +145,7 @@ def select(
     _refuse_namesakes(names)
     left_out: set[str] = set()
     for pattern in _paths.patterns("exclude", exclude):
-        left_out |= _paths.matches("exclude", pattern, names + hidden)
+        left_out |= _paths.matches("exclude", pattern, names, hidden)
     masked_in = _masked_in(mask, params, names, hidden)
     chosen = [
         i
@@ -155,6 +155,7 @@ def select(
     unresolved = Leaves(names, leaves, treedef, chosen, [], hidden)
     arrays = [_array_like(names[i], leaves[i]) for i in chosen]
     excluded = [name for i, name in enumerate(names) if i not in set(chosen)]
+    axes = _conventions.flax_axes if axes is None else axes
     of_chosen = _axes.resolve(axes, specs, unresolved.tree(arrays), excluded, hidden)
     pairs = [(i, g) for i, g in zip(chosen, of_chosen, strict=True) if g is not None]
     if not pairs:

@@ -9,7 +9,7 @@ that refers to a leaf (patterns, axes, anchors, messages) does so by the name ma
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -45,13 +45,18 @@ def leaf_name(path: Sequence[Any], only_child: bool = True) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
-def matches(argument: str, pattern: str, names: Collection[str]) -> set[str]:
-    """The names in which a regular expression is found; refused if there are none."""
+def matches(
+    argument: str, pattern: str, names: Sequence[str], hidden: Sequence[str] = ()
+) -> set[str]:
+    """The names in which a regular expression is found.
+
+    It is refused if there are none, here or in the nodes that are kept back.
+    """
     matched = {name for name in names if re.search(pattern, name)}
-    if not matched:
+    if not matched and not any(re.search(pattern, node + "/") for node in hidden):
         raise ValueError(
             f"{argument}: the pattern {pattern!r} matches no leaf; the leaves are"
-            f" {listed(sorted(names))}."
+            f" {listed([*names, *hidden])}."
         )
     return matched
 
@@ -83,9 +88,12 @@ def is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def under(prefix: str, name: str) -> bool:
-    """Whether the leaf `name` is, or lies below, the node `prefix`."""
-    return prefix in ("", name) or name.startswith(prefix + "/")
+def above(name: str) -> Iterator[str]:
+    """The leaf and the nodes that it lies in, from the longest name to the empty."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    yield ""
 
 
 def spread(
@@ -104,26 +112,22 @@ def spread(
     caller sees the inside.
     """
     prefixes, values, _ = flatten_with_names(tree, is_leaf)
+    entries = dict(zip(prefixes, values, strict=True))
+    known = {"", *(node for name in (*names, *others, *hidden) for node in above(name))}
     for prefix in prefixes:
-        known = (*names, *others, *hidden)
-        above = not prefix or any(under(prefix, name) for name in known)
-        if not above and not any(under(node, prefix) for node in hidden):
+        if prefix not in known and set(hidden).isdisjoint(above(prefix)):
             raise ValueError(
                 f"{argument}: the entry {prefix!r} of the tree matches no leaf; the"
                 f" leaves are {listed([*names, *others])}."
             )
-    entries = dict(zip(prefixes, values, strict=True))
-    longest_first = sorted(entries, key=len, reverse=True)
-    spread = []
-    for name in names:
-        prefix = next((p for p in longest_first if under(p, name)), None)
+    found = [next((p for p in above(name) if p in entries), None) for name in names]
+    for name, prefix in zip(names, found, strict=True):
         if prefix is None:
             raise ValueError(
                 f"{argument}: the tree has no entry for the leaf {name!r}; it has"
                 f" entries for {listed(prefixes)}."
             )
-        spread.append(entries[prefix])
-    return spread
+    return [entries[prefix] for prefix in found if prefix is not None]
 
 
 def call(argument: str, function: Callable[..., Any], params: Any) -> Any:

@@ -81,7 +81,7 @@ def guarded(
     return optax.with_extra_args_support(optax.chain(guard, optimizer))
 
 
-def refuse_unbounded(
+def refuse_nan(
     argument: str,
     optimizer: optax.GradientTransformationExtraArgs,
     initial_radius: jax.typing.ArrayLike,
@@ -96,7 +96,10 @@ def refuse_unbounded(
         radii = jnp.full((1,), initial_radius, jnp.float32)
         if bool(jnp.isfinite(radii).all()):
             return
-        step, _ = optimizer.update(jnp.zeros(1), optimizer.init(radii), radii)
+        try:
+            step, _ = optimizer.update(jnp.zeros(1), optimizer.init(radii), radii)
+        except TypeError:  # it takes more than is known here, such as `value`
+            return
         moved = jnp.asarray(optax.apply_updates(radii, step))
         if bool(jnp.isnan(moved).any()):
             raise ValueError(

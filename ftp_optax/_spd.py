@@ -4,8 +4,6 @@ Tian, Huang, Kira, *Rethinking Weight Decay for Robust Fine-Tuning of Foundation
 Models*, NeurIPS 2024, https://arxiv.org/abs/2411.01713.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -142,10 +140,7 @@ def with_spd(
         mask=mask,
         anchor=anchor,
     )
-    scope = _anchor.Scope(axes, exclude, mask)
-
-    def check(params: optax.Params | None, state: Any) -> None:
-        _checks.state_type(state, _anchor.AnchorState)
-        scope.select(params).read_state("anchor", state.anchor)
-
-    return _wrapper.with_gradient(optimizer, link, check)
+    select = _anchor.Scope(axes, exclude, mask).select
+    return _wrapper.with_gradient(
+        optimizer, link, select, _anchor.AnchorState, "anchor"
+    )

@@ -12,16 +12,25 @@ import jax
 import optax
 
 from ftp_optax import _checks
+from ftp_optax._leaves import Leaves
 
 # From the extra argument `grad` and the incoming updates, what a link is to take for
 # the gradient; `None`: the updates, reversed.
 Choose = Callable[[optax.Updates | None, optax.Updates], optax.Updates | None]
 
-# What these train is not what they return: the projection would hold one of the two.
-_AVERAGING = {
-    optax.contrib.ScheduleFreeState: "schedule_free",
-    optax.LookaheadState: "lookahead",
-    optax.MultiStepsState: "MultiSteps",
+# What these train, or evaluate at, is not where they step from: the projection would
+# hold one of the two.
+_ELSEWHERE = {
+    optax.contrib.ScheduleFreeState: (
+        "schedule_free",
+        "The two do not combine: around it, what is evaluated leaves the radii too",
+    ),
+    optax.LookaheadState: ("lookahead", "Put it around, lookahead(with_ftp(...), ...)"),
+    optax.MultiStepsState: (
+        "MultiSteps",
+        "Put it around, MultiSteps(with_ftp(...), ...)",
+    ),
+    optax.contrib.SAMState: ("sam", "Put it around, sam(with_ftp(...), ...)"),
 }
 _LIBRARIES = ("ftp_optax", "optax", "jax", "jaxlib", "flax", "contextlib")
 
@@ -51,15 +60,19 @@ def chooser(name: str) -> Choose:
 def with_gradient(
     optimizer: optax.GradientTransformation,
     link: optax.GradientTransformationExtraArgs,
-    check: Callable[[optax.Params | None, Any], None],
+    select: Callable[[optax.Params | None], Leaves],
+    kind: type,
+    field: str,
 ) -> optax.GradientTransformationExtraArgs:
     """`chain(optimizer, link)`, the link given the gradients the chain receives.
 
     Args:
       optimizer: any.
       link: takes `grad`.
-      check: refuses params and a state of the link that do not belong, before the
-        optimizer meets them and fails without a word of the reason.
+      select: finds the link's leaves, so that gradients and a state that do not belong
+        are refused before the optimizer meets them and fails without the reason.
+      kind: of the link's state.
+      field: a tree in it of what is constrained.
     """
     _checks.transformation("optimizer", optimizer)
     chained = optax.chain(optimizer, link)
@@ -67,7 +80,7 @@ def with_gradient(
     def init_fn(params: optax.Params) -> optax.OptState:
         own = link.init(params)  # first: its words for bad params are clearer
         inner = optimizer.init(params)
-        _refuse_averaging(inner)
+        _refuse_elsewhere(inner)
         return inner, own
 
     def update_fn(
@@ -81,7 +94,10 @@ def with_gradient(
                 "state: expected the pair of states that init returned, got"
                 f" {type(state)!r}."
             )
-        check(params, state[1])
+        _checks.state_type(state[1], kind)
+        leaves = select(params)
+        leaves.read_state(field, getattr(state[1], field))
+        leaves.read("updates", updates)
         # A caller's `grad` gives way: it may be of before clipping or masking.
         extra_args["grad"] = updates
         return chained.update(updates, state, params, **extra_args)
@@ -89,15 +105,14 @@ def with_gradient(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _refuse_averaging(state: Any) -> None:
-    kinds = tuple(_AVERAGING)
+def _refuse_elsewhere(state: Any) -> None:
+    kinds = tuple(_ELSEWHERE)
     for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds)):
         if isinstance(node, kinds):
-            name = _AVERAGING[type(node)]
+            name, mend = _ELSEWHERE[type(node)]
             raise ValueError(
-                f"optimizer: it holds optax's {name}, whose averaged weights the"
-                f" projection would not reach. Put {name} around, as in"
-                f" {name}(with_ftp(optimizer), ...)."
+                f"optimizer: it holds optax's {name}, which keeps weights that the"
+                f" projection would not reach. {mend}."
             )
 
 

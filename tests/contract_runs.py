@@ -66,6 +66,11 @@ def feed(
     return params, state
 
 
+def is_weight(leaf: Any) -> bool:
+    """Whether an array has the size of weights, and not of radii or counts."""
+    return leaf.ndim > 1 and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def row_norms(leaf: np.ndarray) -> np.ndarray:
     return np.abs(leaf).sum(axis=0 if leaf.ndim > 1 else None)
 

@@ -124,7 +124,9 @@ def test_a_gradient_that_a_later_link_handles_leaves_omega_finite():
 @pytest.mark.parametrize("rate", [0.5, 3.0])
 def test_omega_stays_between_0_and_1(rate):
     params = layouts.draw(0)
-    tx = optax.chain(digrap(anchor=0.0, omega_optimizer=optax.adam(rate)), SGD)
+    tx = optax.chain(
+        digrap(anchor=0.0, axes=layouts.AXES, omega_optimizer=optax.adam(rate)), SGD
+    )
     state, omegas = None, []
     for g in layouts.gradients(40, pull=0.1):
         (params,), state = layouts.run(tx, params, [g], state)

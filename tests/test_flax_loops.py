@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import ftp_optax
+from contract_runs import is_weight
 from flax_runs import (
     ATTENTION_KERNELS,
     AXES_WITHIN_A_ROW,
@@ -44,7 +45,7 @@ def train_nnx(tx: Any, pass_grad: bool = False):
     for _ in range(STEPS):
         donated = jax.tree.leaves(nnx.state((model, optimizer)))
         losses.append(float(step(model, optimizer, *batch())))
-        assert all(array.is_deleted() for array in donated if array.ndim > 1)
+        assert all(array.is_deleted() for array in donated if is_weight(array))
         history.append(pure(model))
         params = nnx.state(model, nnx.Param)
         radii.append(jax.device_get(ftp_optax.radii(optimizer.opt_state, params)))
@@ -91,7 +92,7 @@ def test_a_bare_functional_loop_with_donation_equals_nnx_optimizer():
     for _ in range(STEPS):
         donated = jax.tree.leaves((params, state))
         params, state, value = step(params, state, *batch())
-        assert all(array.is_deleted() for array in donated if array.ndim > 1)
+        assert all(array.is_deleted() for array in donated if is_weight(array))
         history.append(pure(nnx.to_pure_dict(params)))
         radii.append(jax.device_get(ftp_optax.radii(state, params)))
         losses.append(float(value))
@@ -120,7 +121,7 @@ def train_linen(params: Any):
     for _ in range(STEPS):
         donated = jax.tree.leaves((state.params, state.opt_state))
         state, value = step(state, *batch())
-        assert all(array.is_deleted() for array in donated if array.ndim > 1)
+        assert all(array.is_deleted() for array in donated if is_weight(array))
         history.append(pure(state.params))
         radii.append(jax.device_get(ftp_optax.radii(state.opt_state, state.params)))
         losses.append(float(value))

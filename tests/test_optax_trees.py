@@ -78,10 +78,10 @@ def is_ftp(node: Any) -> bool:
     "tx",
     [
         with_ftp(optax.adamw(1e-2)),
-        with_ftp(optax.adamw(1e-2), anchor=pretrained()),
+        with_ftp(optax.adamw(1e-2), anchor=0.0),
         optax.inject_hyperparams(with_ftp)(optax.adamw(1e-2)),
     ],
-    ids=["plain", "anchor tree", "injected"],
+    ids=["plain", "a number", "injected"],
 )
 def test_map_params_maps_anchor_and_displacement_and_spares_the_radii(tx):
     params = pretrained()
@@ -93,8 +93,8 @@ def test_map_params_maps_anchor_and_displacement_and_spares_the_radii(tx):
     assert found.anchor == specs
     assert found.displacement == specs
     assert found.radii == kept(None)
-    # Its count and two moments.
-    assert jax.tree.leaves(found.radius_state) == [kept(None)] * 3
+    # The scale of its guard; a count and two moments.
+    assert jax.tree.leaves(found.radius_state) == [kept(None)] * 4
 
 
 def test_map_params_maps_a_state_with_excluded_leaves_as_it_does_a_masked_one():

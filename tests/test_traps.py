@@ -15,6 +15,7 @@ import trajectory
 from contract_runs import feed
 from ftp_optax import (
     LeafAxes,
+    anchor_drift,
     check_anchor,
     digrap,
     flax_axes,
@@ -174,6 +175,10 @@ KNOWN = {
     "attn/q_proj/w_lora_b": ((4, 2, 16), (1, 2)),
     "attn/o_proj/w": ((2, 16, 32), (2,)),
     "conv2_d/w": ((3, 3, 8, 16), (3,)),
+    "conv2_d_transpose/w": ((3, 3, 16, 8), (2,)),
+    "Conv_0/kernel": ((3, 8, 16), (2,)),
+    "stem/kernel": ((3, 3, 8, 16), (3,)),
+    "batch_norm/offset": ((1, 16), ()),
     "post_norm": ((5, 4), (1,)),
     "posembed_input/pos_embedding": ((1, 9, 4), (0,)),
     "MAPHead_0/probe": ((1, 1, 4), ()),
@@ -181,6 +186,14 @@ KNOWN = {
 }
 UNKNOWN = {
     "layers/0/weight": (4, 3),
+    "fc.weight": (10, 20),
+    "cell/weight_ih": (12, 4),
+    "in_proj_weight": (30, 10),
+    "Einsum_0/kernel": (8, 4, 2),
+    "DenseGeneral_0/kernel": (8, 4, 2),
+    "experts/kernel": (2, 8, 16, 32),
+    "proj/kernel": (8, 4, 2),
+    "attn/to_q/kernel": (8, 4, 2),
     "attn/w": (4, 3, 2),
     "conv/weight": (8, 4, 3, 3),
     "qkv/kernel": (32, 3, 4, 8),
@@ -238,16 +251,40 @@ def test_an_equinox_module_runs_with_torch_axes_once_it_is_filtered():
     assert leaf_axes(params, torch_axes)["layers/0/weight"].rows == (0,)
 
 
+def test_a_callable_that_was_taken_for_a_schedule_is_told_of_static_args():
+    params = {"kernel": jnp.ones((3, 2))}
+    with pytest.raises(TypeError, match=r"axes: .*static_args=\('axes',\)"):
+        optax.inject_hyperparams(with_ftp)(ADAMW, axes=torch_axes).init(params)
+    injected = optax.inject_hyperparams(with_ftp, static_args=("axes",))
+    state = injected(ADAMW, axes=torch_axes).init(params)
+    assert optax.tree.get(state, "geometry")[0, 0] == 1
+
+
+def test_a_pattern_of_axes_may_match_leaves_that_are_left_alone():
+    params = {"blocks": {"kernel": jnp.ones((3, 4, 4))}, "head": jnp.ones((4, 2))}
+    axes = functools.partial(flax_axes, scanned="^blocks/")
+    assert list(leaf_axes(params, axes, exclude="^blocks/")) == ["head"]
+    labels = {"blocks": "b", "head": "h"}
+    tx = optax.partition({k: with_ftp(ADAMW, axes=axes) for k in "bh"}, labels)
+    state = tx.init(params)
+    read = jax.jit(functools.partial(radii, axes=axes))
+    assert {k: r.shape for k, r in read(state, params).items()} == {
+        "blocks/kernel": (3,),
+        "head": (),
+    }
+
+
 # ---- What may stand inside, and where a link stands --------------------------------
 
 
 @pytest.mark.parametrize("wrap", [with_ftp, lambda inner: with_spd(inner, 0.5)])
-@pytest.mark.parametrize("name", ["schedule_free", "MultiSteps", "lookahead"])
-def test_an_optimizer_that_averages_weights_is_refused_inside(wrap, name):
+@pytest.mark.parametrize("name", ["schedule_free", "MultiSteps", "lookahead", "sam"])
+def test_an_optimizer_that_keeps_weights_elsewhere_is_refused_inside(wrap, name):
     params = trajectory.random_tree(SHAPES, 0)
     inner = {
         "schedule_free": optax.contrib.schedule_free_adamw(1e-2),
         "MultiSteps": optax.chain(optax.MultiSteps(ADAMW, 4).gradient_transformation()),
+        "sam": optax.contrib.sam(ADAMW, optax.sgd(0.1)),
         "lookahead": optax.GradientTransformation(
             lambda p: optax.lookahead(ADAMW, 5, 0.5).init(
                 optax.LookaheadParams.init_synced(p)
@@ -257,18 +294,6 @@ def test_an_optimizer_that_averages_weights_is_refused_inside(wrap, name):
     }[name]
     with pytest.raises(ValueError, match=rf"optimizer: .*{name}.* around"):
         wrap(inner).init(params)
-
-
-def test_schedule_free_around_keeps_what_it_evaluates_within_the_radius():
-    params = {"kernel": jnp.zeros((8, 4))}
-    grads = [{"kernel": -jnp.ones((8, 4))}] * 100
-    inner = with_ftp(optax.adam(1e-2, b1=0.0))
-    tx = optax.contrib.schedule_free(inner, learning_rate=1e-2)
-    trained, state = feed(tx, params, grads)
-    evaluated = optax.contrib.schedule_free_eval_params(state, trained)
-    rows = np.abs(evaluated["kernel"]).sum(0)
-    assert np.all(rows <= radii(state, params)["kernel"] * (1 + 1e-5))
-    assert rows.max() > 0.1
 
 
 def test_a_link_before_the_optimizer_is_refused():
@@ -310,6 +335,10 @@ def test_a_state_of_another_model_is_refused_before_the_optimizer_meets_it():
         tx.update(params, tx.init(other), params)
     with pytest.raises(TypeError, match=r"state: expected the pair of states"):
         tx.update(params, tx.init(params)[1], params)
+    with pytest.raises(
+        ValueError, match=r"updates: .*'w' has shape \(4, 2\), expected"
+    ):
+        tx.update(other, tx.init(params), params)
 
 
 # ---- Where the anchor is -----------------------------------------------------------
@@ -321,7 +350,7 @@ def test_weights_loaded_after_init_are_seen_before_and_after_the_first_step():
     tx = with_ftp(ADAMW)
     state = tx.init(params)
     check_anchor(state, params)
-    with pytest.raises(ValueError, match=r"params: the leaf 'body/kernel' is up to 15"):
+    with pytest.raises(ValueError, match=r"params: the leaf 'body/kernel' is up to 5 "):
         check_anchor(state, loaded)
     check_anchor(reset_anchor(state, loaded), loaded)
     grads = [jax.tree.map(jnp.ones_like, params)] * 3
@@ -373,6 +402,71 @@ def test_every_method_with_an_anchor_is_checked_before_its_first_step():
         jax.jit(check_anchor)(with_ftp(ADAMW).init(params), params)
 
 
+@pytest.mark.parametrize("params", [jnp.zeros(3), {"w": jnp.zeros(3)}], ids=type)
+def test_a_bare_array_is_checked_as_a_leaf_of_a_tree_is(params):
+    moved = jax.tree.map(lambda w: w + 5.0, params)
+    with pytest.raises(ValueError, match=r"up to 5 from its anchor"):
+        check_anchor(with_ftp(ADAMW).init(params), moved)
+
+
+def test_a_state_without_the_anchor_that_it_was_saved_without_is_refused():
+    params = trajectory.random_tree(SHAPES, 0)
+    saved = optax.tree.set(with_ftp(ADAMW).init(params), anchor=None)
+    for function in (check_anchor, reset_anchor):
+        with pytest.raises(ValueError, match=r"state: .* saved without its anchor"):
+            function(saved, params)
+
+
+def test_methods_beside_one_whose_anchor_is_implicit_are_checked():
+    params = trajectory.random_tree(SHAPES, 0)
+    tx = optax.chain(digrap(), with_ftp(ADAMW, anchor="implicit"))
+    state = tx.init(params)
+    with pytest.raises(ValueError, match=r"params: the leaf"):
+        check_anchor(state, jax.tree.map(lambda w: w + 5.0, params))
+    trained, state = feed(tx, params, trajectory.gradients(params, 4), state)
+    check_anchor(state, trained)
+
+
+def test_a_penalty_toward_a_number_may_start_anywhere():
+    adapters = {"lora_a": jnp.ones((4, 2)), "lora_b": jnp.zeros((2, 3))}
+    check_anchor(with_spd(ADAMW, 1.0, anchor=0.0).init(adapters), adapters)
+
+
+def test_an_anchor_wider_than_the_params_is_where_they_are_rounded():
+    wide = trajectory.random_tree({"kernel": (40, 3)}, 0)
+    params = jax.tree.map(lambda w: w.astype("bfloat16"), wide)
+    state = with_ftp(ADAMW).init(wide)
+    check_anchor(state, params)
+    trained, state = feed(with_ftp(ADAMW), params, trajectory.gradients(params, 9))
+    check_anchor(state, trained)
+
+
+def test_an_optimizer_within_an_nnx_module_is_reset_in_place():
+    nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
+
+    class Trainer(nnx.Module):
+        def __init__(self):
+            self.model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+            self.optimizer = nnx.Optimizer(self.model, with_ftp(ADAMW), wrt=nnx.Param)
+
+    trainer = Trainer()
+    grads = nnx.state(trainer.model, nnx.Param)
+    trainer.optimizer.update(trainer.model, grads)
+    step = lambda: int(jax.tree.leaves(trainer.optimizer.opt_state[1].step)[0])
+    assert step() == 1
+    reset_anchor(trainer, trainer.model)
+    assert step() == 0
+
+
+def test_a_state_made_with_other_axes_says_what_the_last_step_was_made_with():
+    params = {"kernel": jnp.zeros((4, 3))}
+    state = with_ftp(ADAMW, axes=LeafAxes()).init(params)
+    tx = with_ftp(ADAMW)
+    trained, state = feed(tx, params, trajectory.gradients(params, 9), state)
+    check_anchor(state, trained)
+    assert state[1].geometry.tolist() == [[2, 0, 0]]
+
+
 def test_a_host_anchor_that_stays_on_the_device_is_refused(monkeypatch):
     # As some versions of jax leave it there on a CPU.
     monkeypatch.setattr(jax, "device_put", lambda x, *where: x)
@@ -392,6 +486,8 @@ def test_an_infinite_radius_that_decays_is_refused():
         ftp(radius_optimizer=decaying, initial_radius=jnp.inf)
     ftp(radius_optimizer=decaying)
     ftp(initial_radius=jnp.inf)
+    with_value = optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau())
+    ftp(radius_optimizer=with_value, initial_radius=jnp.inf)
 
 
 def test_radii_of_complex_leaves_split_into_two_are_read():
@@ -402,6 +498,13 @@ def test_radii_of_complex_leaves_split_into_two_are_read():
     check_anchor(state, params)
     with pytest.raises(ValueError, match=r"params: the leaf 'w/imaginary'"):
         check_anchor(state, {**params, "w": params["w"] + 1j})
+
+
+def test_drift_of_two_states_on_one_leaf_is_not_read_as_one():
+    params = trajectory.random_tree(SHAPES, 0)
+    both = with_ftp(ADAMW).init(params), with_ftp(ADAMW).init(params)
+    with pytest.raises(ValueError, match=r"state: the leaf .* more than one state"):
+        anchor_drift(both, params, params)
 
 
 @pytest.mark.parametrize("read", [radii, summary])

@@ -196,4 +196,5 @@ def train(
         for leaf, where in zip(jax.tree.leaves(params), wheres, strict=True):
             assert leaf.sharding.is_equivalent_to(where, leaf.ndim), leaf.sharding
         assert misplaced(state, wheres, mesh, option == "host anchor") == {}
+        ftp_optax.check_anchor(state, params)
         return network.result(params, state)

@@ -1,4 +1,4 @@
-"""Anchors in the state of any optimizer: checked, measured, renewed."""
+"""Where params stand to their anchor, in any state: checked, measured, begun anew."""
 
 import sys
 from collections.abc import Iterator
@@ -31,19 +31,19 @@ _KINDS = (FTPState, AnchorState, DiGraPState, TPGMState)
 def reset_anchor(state: optax.OptState, params: optax.Params) -> optax.OptState:
     """Takes `params` for the new anchor, and leaves the base optimizer as it is.
 
-    For the next task of a sequence, for weights that were loaded after `init`, and to
-    leave the anchor out of checkpoints. FTP's radii, the state of their optimizer, and
-    the count that a schedule of kappa follows become what `init` made of them; of an
-    `AnchorState` only the anchor changes. An implicit anchor is where the params are.
+    For the next task of a sequence, and for weights that were loaded after `init`.
+    FTP's radii, the state of their optimizer, and the count that a schedule of kappa
+    follows become what `init` made of them; of an `AnchorState` only the anchor
+    changes. An implicit anchor is where the params are.
 
     Args:
       state: any optimizer state that holds an `FTPState` or an `AnchorState`.
       params: the new anchor, copied; it has to have the leaves that are constrained.
 
     Returns:
-      A state of the same structure, shapes and dtypes. An `nnx.Optimizer` is updated in
-      place, as its own `update` does, and returned; everything else stays as it was:
-      assign, `state = reset_anchor(state, params)`.
+      A state of the same structure, shapes and dtypes. An `nnx.Optimizer`, or a module
+      that holds one, is updated in place, as its own `update` does, and returned;
+      everything else stays as it was: assign, `state = reset_anchor(state, params)`.
 
     Raises:
       ValueError: `params` lack a leaf; the anchor is kept in a dtype that would round
@@ -77,7 +77,7 @@ def reset_anchor(state: optax.OptState, params: optax.Params) -> optax.OptState:
     new = jax.tree.map(reset, state, is_leaf=lambda node: isinstance(node, _KINDS))
     # Whoever holds an nnx.Optimizer has imported flax.nnx.
     nnx: Any = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(state, nnx.Optimizer):
+    if nnx is not None and isinstance(state, nnx.Optimizer | nnx.Module):
         nnx.update(state, nnx.state(new))
         return state
     return new
@@ -90,16 +90,18 @@ def check_anchor(state: optax.OptState, params: optax.Params) -> None:
     anchor is what `init` saw: weights that are loaded later would be thrown away by the
     first step, silently, and so would an adapter that starts elsewhere than
     `anchor=0.0`. An implicit anchor is wherever the params are, and nothing is checked.
+    Nor can it tell a state made anew for params that were trained before.
 
     Args:
-      state: any optimizer state that holds an `FTPState`, as `radii` finds it, or an
-        `AnchorState`.
+      state: any optimizer state that holds an `FTPState`, as `radii` finds it; or, up
+        to the first step, an `AnchorState` or a `DiGraPState`.
       params: the params that training begins with, or goes on with; an nnx model too.
 
     Raises:
       ValueError: before the first step, params differ from the anchor; or, after it,
         they are farther from it than their radius, beyond rounding. The leaf that is
-        farthest is named. Or there is no such state; or it is called under `jit`.
+        farthest is named. Or there is no such state, or it lacks its anchor; or it is
+        called under `jit`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -108,21 +110,23 @@ def check_anchor(state: optax.OptState, params: optax.Params) -> None:
       >>> check_anchor(state, {"kernel": jnp.zeros((2, 3))})
       >>> check_anchor(state, {"kernel": jnp.ones((2, 3))})
       Traceback (most recent call last):
-      ValueError: params: the leaf 'kernel' is up to 2 from its anchor, ...
+      ValueError: params: the leaf 'kernel' is up to 1 from its anchor, ...
     """
-    farthest = ("", 0.0, 0.0)
-    for node in _inspect.find(state, FTPState, AnchorState):
+    farthest = None
+    for node in _inspect.find(state, FTPState, AnchorState, DiGraPState):
         for name, distance, allowed in _distances(node, params):
-            if distance > max(allowed, farthest[1]) or not distance < np.inf:
+            is_farther = farthest is None or not distance <= farthest[1]
+            if not distance <= allowed and is_farther:
                 farthest = (name, distance, allowed)
-    name, distance, allowed = farthest
-    if name:
+    if farthest is not None:
+        name, distance, allowed = farthest
         raise ValueError(
             f"params: the leaf {name!r} is up to {distance:.3g} from its anchor, and"
             f" {allowed:.3g} is allowed by now. The anchor is what init saw. Load"
             " pre-trained weights before it, or call state = reset_anchor(state,"
-            " params) after; exclude leaves that start elsewhere on purpose (a new"
-            " head; lora_a beside anchor=0.0)."
+            " params) after; restore the optimizer's state with the params of a run"
+            " that goes on; exclude leaves that start elsewhere on purpose (a new head;"
+            " lora_a beside anchor=0.0)."
         )
 
 
@@ -161,10 +165,11 @@ def anchor_drift(
       >>> print(anchor_drift(state, params, pretrained)["kernel"] < 1e-6)
       True
     """
-    drifts = {}
+    drifts: dict[str, jax.Array] = {}
     for node in _inspect.find(state, FTPState):
         before = _inspect.belonging(node.displacement, pretrained, "pretrained")
         for leaf in _standing(node, params):
+            _inspect.refuse_second(drifts, leaf.geometry.name)
             w0 = jnp.asarray(before[leaf.geometry.name]).astype(leaf.w0.dtype)
             drifts[leaf.geometry.name] = jnp.max(jnp.abs(leaf.w0 - w0), initial=0.0)
     return drifts
@@ -175,6 +180,7 @@ def anchor_drift(
 
 def _restarted(state: FTPState, params: optax.Params) -> FTPState:
     """The state as `init` makes it of these params."""
+    _refuse_lost(state.anchor)
     _inspect.belonging(state.displacement, params)
     started = (state.radii, state.radius_state)
     initial = map(jnp.array, jax.tree.leaves(state.initial))  # buffers of their own
@@ -239,31 +245,48 @@ def _standing(state: FTPState, params: optax.Params) -> Iterator[_Standing]:
 
 
 def _distances(
-    state: FTPState | AnchorState, params: optax.Params
+    state: FTPState | AnchorState | DiGraPState, params: optax.Params
 ) -> Iterator[tuple[str, float, float]]:
     """Of each leaf: its name, its distance from the anchor, and what is allowed."""
-    if not jax.tree.leaves(state.anchor):
-        return
-    step = _known(state.step)
-    if isinstance(state, AnchorState):
-        if step > 0:  # nothing bounds the distance
-            return
-        current = _inspect.belonging(state.anchor, params)
-        names, leaves, _ = _paths.flatten_with_names(state.anchor)
-        for name, w0 in zip(names, leaves, strict=True):
-            difference = jnp.abs(jnp.asarray(current[name]) - w0)
-            yield name, float(jnp.max(difference, initial=0.0)), 0.0
-        return
-    for leaf in _standing(state, params):
-        geometry, norm = leaf.geometry, leaf.norm
-        n = _projection.norms(leaf.w - leaf.w0, geometry, norm)
-        size = _projection.norms(leaf.w, geometry, norm)
-        # A radius that is infinite before the first step allows nothing yet.
-        allowed = leaf.gamma * (1 + 1e-3) + leaf.rounding * size
-        allowed = jnp.broadcast_to(allowed if step > 0 else 0.0 * size, n.shape)
-        worst = jnp.argmax(n - allowed) if n.size else 0
-        if n.size:
-            yield geometry.name, float(n.ravel()[worst]), float(allowed.ravel()[worst])
+    _refuse_lost(state.anchor)
+    if _known(state.step) == 0:
+        yield from _differences(state, params)
+    elif isinstance(state, FTPState) and jax.tree.leaves(state.anchor):
+        for leaf in _standing(state, params):
+            geometry, norm = leaf.geometry, leaf.norm
+            n = _projection.norms(leaf.w - leaf.w0, geometry, norm)
+            size = _projection.norms(leaf.w, geometry, norm)
+            # One spacing of the params for each weight, beyond the radius.
+            allowed = leaf.gamma * (1 + 1e-3) + leaf.rounding * size
+            rows = np.broadcast_arrays(np.asarray(n), np.asarray(allowed))
+            far = [row.ravel() for row in rows]
+            if far[0].size:
+                worst = int(np.argmax(far[0] - far[1]))
+                yield geometry.name, float(far[0][worst]), float(far[1][worst])
+
+
+def _differences(
+    state: FTPState | AnchorState | DiGraPState, params: optax.Params
+) -> Iterator[tuple[str, float, float]]:
+    """Before the first step: the largest difference of a weight; none is allowed."""
+    current = _inspect.belonging(state.anchor, params)
+    names, leaves, _ = _paths.flatten_with_names(state.anchor)
+    for name, leaf in zip(names, leaves, strict=True):
+        w = _known(current[name])
+        w0 = _known(_devices.to_device(leaf)).astype(w.dtype)
+        # Penalties pull toward a number such as 0 from anywhere.
+        is_number = isinstance(state, AnchorState) and bool(np.all(w0 == w0.flat[:1]))
+        if not is_number:
+            yield name, float(np.max(np.abs(w - w0), initial=0.0)), 0.0
+
+
+def _refuse_lost(anchor: Any) -> None:
+    if anchor is None:
+        raise ValueError(
+            "state: it was saved without its anchor. Put the one that training began"
+            " with back, optax.tree.set(state, anchor=optax.tree.get(tx.init("
+            'pretrained), "anchor")).'
+        )
 
 
 def _known(field: Any) -> np.ndarray:
