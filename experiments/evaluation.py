@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.datasets.batches import evaluation_batches
-from experiments.datasets.sources import Source
+from experiments.data.batches import evaluation_batches
+from experiments.data.sources import Source
 from experiments.methods import Params
 from experiments.metrics import Tally, figures, tally
 from experiments.optimization import predict

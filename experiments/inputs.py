@@ -6,7 +6,7 @@ import pathlib
 
 from experiments import json_files, records
 from experiments.configs.base import Config
-from experiments.datasets.image_folder import ImageFolder, config_of
+from experiments.data.image_folder import ImageFolder, config_of
 
 _DIGITS = 16  # of a digest
 

@@ -10,7 +10,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from experiments.configs.base import Config
-from experiments.datasets.errors import DataError
+from experiments.data import DataError
 from experiments.interruption import Interrupted, stop_at_once
 from experiments.models.weights import WeightsError
 from experiments.records import RecordError

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from experiments.datasets.batches import evaluation_batches
-from experiments.datasets.sources import Source
+from experiments.data.batches import evaluation_batches
+from experiments.data.sources import Source
 from experiments.methods import Params
 from experiments.placement import Placement
 from experiments.views import View

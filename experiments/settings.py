@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.configs.base import Config
-from experiments.datasets import imagenet_c
+from experiments.data import corruptions
 from experiments.methods import METHODS
 from experiments.models import MODELS
 from experiments.start import RANDOM, STARTS
@@ -117,18 +117,18 @@ def check_images(data: Config) -> None:
             f" and up to 1; got {tuple(data.scale)}."
         )
     for corruption in data.corruptions:
-        one_of("data.corruptions", corruption, imagenet_c.CORRUPTIONS)
+        one_of("data.corruptions", corruption, corruptions.CORRUPTIONS)
     for severity in data.severities:
-        one_of("data.severities", severity, imagenet_c.SEVERITIES)
+        one_of("data.severities", severity, corruptions.SEVERITIES)
     if not data.corruptions:
         return
-    if min(data.image_size) < imagenet_c.MIN_SIDE:
+    if min(data.image_size) < corruptions.MIN_SIDE:
         raise SettingError(
-            f"data.image_size: corruptions need {imagenet_c.MIN_SIDE} pixels a side,"
+            f"data.image_size: corruptions need {corruptions.MIN_SIDE} pixels a side,"
             f" got {tuple(data.image_size)}."
         )
     try:
-        imagenet_c.require()
+        corruptions.require()
     except ImportError as error:
         raise SettingError(f"data.corruptions: {error}") from error
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from experiments import evaluation, models, records
 from experiments.configs.base import Config
-from experiments.datasets.sources import Source
+from experiments.data.sources import Source
 from experiments.evaluation import METRIC, Domain
 from experiments.methods import METHODS
 from experiments.optimization import Knobs, Recipe

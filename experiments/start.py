@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 
 from experiments import models, probe, records
-from experiments.datasets.sources import DataError, Source, open_source
+from experiments.data import DataError
+from experiments.data.sources import Source, open_source
 from experiments.methods import Params
 from experiments.models import weights
 from experiments.placement import Placement
@@ -172,4 +173,4 @@ def _pretrained(origin: Origin) -> Start:
             " 'probed head'."
         )
     new = () if loaded else (HEAD,)
-    return Start(graphdef, params, statistics, models.layers(model), new)
+    return Start(graphdef, params, statistics, models.layer_names(model), new)

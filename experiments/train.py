@@ -21,7 +21,7 @@ from rich.console import Console
 from experiments import inputs, observation, probe, records
 from experiments.checkpoints import Checkpoints
 from experiments.configs.base import Config
-from experiments.datasets.batches import train_batches
+from experiments.data.batches import train_batches
 from experiments.interruption import Interrupted, Interruption
 from experiments.launch import launch
 from experiments.log import Log

@@ -15,7 +15,7 @@ ID and two of OOD: 95.4 / 84.3, and with FTP 98.2 / 82.5.
 
 from experiments.configs import base
 from experiments.configs.base import Config, ConfigDict
-from experiments.datasets.digits import DOMAINS
+from experiments.data.digits import DOMAINS
 from experiments.start import RANDOM
 
 

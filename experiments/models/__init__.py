@@ -4,11 +4,10 @@ Examples:
   >>> from flax import nnx
   >>> from experiments import models
   >>> model = models.create("resnet18-trunk", 7, rngs=nnx.Rngs(0))
-  >>> models.layers(model)[-2:]
+  >>> models.layer_names(model)[-2:]
   ('head/kernel', 'head/bias')
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,32 +19,15 @@ from flax import nnx
 from experiments.models import mobilenet, parameters, resnet, small, vit
 from experiments.models.backbone import Backbone
 from experiments.models.heads import HEADS
-from experiments.models.parameters import layers
+from experiments.models.parameters import layer_names
 
-__all__ = ["MODELS", "create", "is_sized", "layers"]
+__all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
-    "small": small.Small,  # of the quickstart, for images of 16 x 16 pixels
-    # Batch norm folded in, without the last stage: 256 features at stride 16.
-    "resnet18-trunk": functools.partial(
-        resnet.ResNet, resnet.BasicBlock, (2, 2, 2), norm=False
-    ),
-    "resnet18": functools.partial(resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2)),
-    "resnet18-nf": functools.partial(
-        resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2), norm=False
-    ),
-    "resnet50": functools.partial(resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3)),
-    "resnet50-nf": functools.partial(
-        resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3), norm=False
-    ),
-    # To the last depthwise convolution: 1024 features at stride 32.
-    "mobilenet-v1": mobilenet.MobileNetV1,
-    # Batch norm folded in: 1280 features at stride 32.
-    "mobilenet-v2": mobilenet.MobileNetV2,
-    "vit-tiny-16": functools.partial(vit.ViT, 192, 12, 3),
-    "vit-small-16": functools.partial(vit.ViT, 384, 12, 6),
-    "vit-base-16": functools.partial(vit.ViT, 768, 12, 12),
-    "clip-vit-base-16": functools.partial(vit.ViT, 768, 12, 12, clip=True),
+    **small.NETWORKS,
+    **resnet.NETWORKS,
+    **mobilenet.NETWORKS,
+    **vit.NETWORKS,
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""
 

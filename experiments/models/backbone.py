@@ -1,8 +1,13 @@
 """What every pre-trained network offers to a head."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from experiments.models.naming import Table
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -13,20 +18,26 @@ class Backbone(nnx.Module):
     """A network without its head; it standardises its input itself.
 
     Attributes:
-      family: which tables of `experiments.models.tables` name its parameters.
+      tables: what its arrays are called in the files that are published.
       width: how many features it gives.
       dtype: in which it computes; parameters stay float32.
       mean: of each colour channel, in units of 255.
       std: the same.
       sized: whether it is made for one size of image, its option `image_size`.
+      folded_epsilon: of the batch norms that are folded into its kernels, if they are.
     """
 
-    family: str
+    tables: ClassVar[Sequence[Table]] = ()
     width: int
     dtype: jnp.dtype
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     sized: bool = False
+    folded_epsilon: float | None = None
+
+    def named_by(self) -> Sequence[Table]:
+        """Those of the tables whose files hold this very network."""
+        return self.tables
 
     def leaves_out(self, path: str) -> bool:
         """Whether a parameter is of a part of the published network that this lacks."""

@@ -61,7 +61,7 @@ def drawn(make: Callable[[], nnx.Module], seed: Any) -> Any:
     return model
 
 
-def layers(model: Any) -> tuple[str, ...]:
+def layer_names(model: Any) -> tuple[str, ...]:
     """Names of all parameters in the order in which the forward pass reads them.
 
     The names are those of `ftp_optax`: `backbone/layer1/0/conv1/kernel`. The order is

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.quickstart.digits import Split
+from experiments.data.digits import Split
 from experiments.quickstart.network import Params, logits
 from ftp_optax import radii, summary, with_ftp
 

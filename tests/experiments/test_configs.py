@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import configs, sweep
-from experiments.datasets.imagenet_c import CORRUPTIONS
+from experiments.data.corruptions import CORRUPTIONS
 from experiments.methods import METHODS, VARIANTS
 from experiments.settings import check
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from experiments import records, start, sweep, train
 from experiments.configs import digits as digits_config
 from experiments.configs import digits_study
-from experiments.datasets import digits
-from experiments.datasets.sources import open_source
+from experiments.data import digits
+from experiments.data.digits import KEPT, SIZES
+from experiments.data.sources import open_source
 from experiments.models.weights import WeightsError
-from experiments.quickstart.digits import KEPT, SPLITS
 
 QUIET = Console(quiet=True)
 
@@ -49,11 +49,11 @@ def pretrained(data_dir, tmp_path_factory):
 @pytest.mark.parametrize(
     ("split", "images"),
     [
-        ("broad", SPLITS["pretrain"] * len(KEPT) * digits.COPIES),
-        ("broad_val", SPLITS["train"] * len(KEPT)),
-        ("train", SPLITS["train"]),
-        ("val", SPLITS["val"]),
-        *((domain, SPLITS["test"]) for domain in digits.DOMAINS),
+        ("broad", SIZES["pretrain"] * len(KEPT) * digits.COPIES),
+        ("broad_val", SIZES["train"] * len(KEPT)),
+        ("train", SIZES["train"]),
+        ("val", SIZES["val"]),
+        *((domain, SIZES["test"]) for domain in digits.DOMAINS),
     ],
 )
 def test_every_split_has_its_images(data_dir, split, images):
@@ -90,7 +90,7 @@ def test_images_are_those_of_the_quickstart_as_grey_rgb(data_dir, name):
 
 def test_they_are_drawn_once(data_dir, monkeypatch):
     monkeypatch.setattr(digits, "splits", lambda: pytest.fail("they were drawn again"))
-    assert len(open_source("digits:val", data_dir)) == SPLITS["val"]
+    assert len(open_source("digits:val", data_dir)) == SIZES["val"]
 
 
 def test_fine_tuning_begins_with_what_another_run_selected(

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from experiments import evaluation, models
-from experiments.datasets.examples import Examples
-from experiments.datasets.sources import open_source
+from experiments.data.examples import Examples
+from experiments.data.sources import open_source
 from experiments.evaluation import Domain
 from experiments.metrics import Tally
 from experiments.optimization import predict

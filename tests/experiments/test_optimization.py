@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from experiments import probe
 from experiments.methods import METHODS, only
 from experiments.metrics import mean_loss
-from experiments.models.primitives import batch_norm, normalise
+from experiments.models.layers import batch_norm, normalise
 from experiments.optimization import (
     Knobs,
     Recipe,

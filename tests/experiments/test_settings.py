@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import train
-from experiments.datasets import imagenet_c
+from experiments.data import corruptions
 from experiments.optimization import Recipe
 from experiments.settings import SettingError
 from experiments.setup import set_up
@@ -119,7 +119,7 @@ def test_corruptions_without_their_library_are_refused_before_training(
     def fail():
         raise ImportError("pip install imagecorruptions-imaug.")
 
-    monkeypatch.setattr(imagenet_c, "_library", fail)
+    monkeypatch.setattr(corruptions, "_library", fail)
     config = small_config(**{"data.corruptions": ("fog",), "data.image_size": (32, 32)})
     with pytest.raises(SettingError, match=r"data.corruptions: pip install"):
         train.run(config, tmp_path / "run", QUIET)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import probe, records, train
-from experiments.datasets.sources import DataError
+from experiments.data.sources import DataError
 from experiments.methods import METHODS
 from experiments.start import probing
 from mocked_runs import IMAGES, QUIET, in_a_child, small_config

@@ -11,7 +11,7 @@ from flax import nnx
 
 from experiments import models
 from experiments.models import parameters
-from experiments.models.rules import Rule
+from experiments.models.naming import Rule
 from experiments.models.weights import WeightsError, load_weights
 
 TRUNK = "resnet18-trunk"

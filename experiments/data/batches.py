@@ -9,8 +9,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from experiments.datasets.sources import Source
-from experiments.datasets.transforms import Size, augment, centre_crop, height_width
+from experiments.data.sources import Source
+from experiments.data.transforms import Size, augment, centre_crop, height_width
 
 Batch = dict[str, np.ndarray]
 
@@ -112,7 +112,7 @@ class EvaluationBatches:
         element = centre_crop(self.source[index], size=self.size, resize=self.resize)
         if self.corruption is None or self.severity is None:
             return element
-        from experiments.datasets.imagenet_c import corrupt  # its library is optional
+        from experiments.data.corruptions import corrupt  # its library is optional
 
         seed = np.random.SeedSequence([self.seed, index]).generate_state(1)
         image = corrupt(element["image"], self.corruption, self.severity, int(seed[0]))
@@ -138,7 +138,7 @@ def evaluation_batches(
       image_size: pixels of a side, or `(height, width)`.
       resize: pixels of the shorter side before the centre is cropped; by default as
         small as covers `image_size`.
-      corruption: one of `imagenet_c.CORRUPTIONS`, applied after the crop, with its own
+      corruption: one of `corruptions.CORRUPTIONS`, applied after the crop, with its own
         seed for every image.
       severity: of the corruption, 1 to 5.
       limit: only that many images, the same on every call, classes in proportion.

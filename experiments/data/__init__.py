@@ -1,4 +1,4 @@
-"""What goes wrong with data, said so that a person can put it right."""
+"""Data sets, and how their images become batches."""
 
 
 class DataError(ValueError):

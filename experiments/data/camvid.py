@@ -16,15 +16,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments.datasets.errors import DataError
-from experiments.datasets.folders import (
+from experiments.data import DataError
+from experiments.data.folders import (
+    FolderBuilder,
     Listing,
     Picture,
     images,
     read_image,
     require_folders,
 )
-from experiments.datasets.preparing import FolderBuilder
 
 SPLITS = ("train", "val", "test")
 CLASSES = (

@@ -80,6 +80,14 @@ def patch_conv(features_in: int, features: int, patch: int, **options: Any) -> n
     )
 
 
+def windows(x: jax.Array) -> jax.Array:
+    """Cuts `(n, h, w, c)` into the 3 x 3 windows of stride 2: `(n, h/2, w/2, 9c)`."""
+    h, w = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    shifted = [x[:, i : i + h : 2, j : j + w : 2] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1)
+
+
 def _patch_product(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
     side = kernel.shape[0]
     n, height, width, channels = x.shape

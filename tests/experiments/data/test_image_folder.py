@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from drawn_images import draw_folder, picture, save
-from experiments.datasets.errors import DataError
-from experiments.datasets.sources import open_source
+from experiments.data import DataError
+from experiments.data.sources import open_source
 
 COUNTS = {"train": {"cat": 4, "dog": 3, "owl": 2}, "night": {"dog": 2, "owl": 1}}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from drawn_images import draw_camvid, save
-from experiments.datasets.camvid import CLASSES, VOID
-from experiments.datasets.errors import DataError
-from experiments.datasets.sources import open_source
+from experiments.data import DataError
+from experiments.data.camvid import CLASSES, VOID
+from experiments.data.sources import open_source
 
 
 def test_masks_belong_to_their_images(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from drawn_images import picture
-from experiments.datasets import imagenet_c
-from experiments.datasets.imagenet_c import COMMON, CORRUPTIONS, SEVERITIES, corrupt
+from experiments.data import corruptions
+from experiments.data.corruptions import COMMON, CORRUPTIONS, SEVERITIES, corrupt
 
 imported = pytest.mark.usefixtures("library")
 LARGE = picture(5, (64, 64))
@@ -99,6 +99,6 @@ def test_what_cannot_be_corrupted_is_refused(arguments, message):
 
 def test_a_library_that_is_not_there_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
-    imagenet_c._library.cache_clear()
+    corruptions._library.cache_clear()
     with pytest.raises(ImportError, match="pip install imagecorruptions-imaug"):
         corrupt(LARGE, "fog", 1, 0)

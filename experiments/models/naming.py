@@ -1,7 +1,8 @@
-"""Rules by which arrays of a file of weights find their place in a model.
+"""What arrays are called in files of weights, and their place in a model.
 
 A table is a list of rules, regex of a name in the file -> (path, transform); the first
-one that matches the whole name decides. Paths begin with `backbone/`, or with `head/`
+one that matches the whole name decides. Each network has the tables of its own
+published weights beside it. Paths begin with `backbone/`, or with `head/`
 for the head that the weights were trained with.
 """
 
@@ -103,7 +104,7 @@ def ignore(pattern: str) -> Rule:
     return Rule(pattern, ())
 
 
-def batch_norm(pattern: str, path: str, names: Sequence[str]) -> list[Rule]:
+def norm_rules(pattern: str, path: str, names: Sequence[str]) -> list[Rule]:
     """Rules for scale, bias, mean and variance, which the file calls `names`."""
     ours = ("scale", "bias", "mean", "var")
     rules = zip(names, ours, strict=True)
@@ -114,7 +115,7 @@ def torch_batch_norm(pattern: str, path: str) -> list[Rule]:
     """Rules for a `torch.nn.BatchNorm2d`."""
     names = ("weight", "bias", "running_mean", "running_var")
     counter = ignore(rf"{pattern}\.num_batches_tracked")
-    return [*batch_norm(pattern, path, names), counter]
+    return [*norm_rules(pattern, path, names), counter]
 
 
 def torch_conv(pattern: str, path: str) -> list[Rule]:
@@ -133,3 +134,7 @@ def torch_layer_norm(pattern: str, path: str) -> list[Rule]:
     """Rules for a `torch.nn.LayerNorm`."""
     scale = Rule(rf"{pattern}\.weight", f"{path}/scale")
     return [scale, Rule(rf"{pattern}\.bias", f"{path}/bias")]
+
+
+OWN = Table("this package's own names", [Rule("((?:backbone|head)/.+)", r"\1")])
+"""Serves every network."""

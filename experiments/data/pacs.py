@@ -15,13 +15,13 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from experiments.datasets.folders import (
+from experiments.data.folders import (
+    FolderBuilder,
     Listing,
     Picture,
     images,
     require_folders,
 )
-from experiments.datasets.preparing import FolderBuilder
 
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.datasets.camvid import Camvid
-from experiments.datasets.digits import Digits
-from experiments.datasets.errors import DataError
-from experiments.datasets.examples import Cache, Examples
-from experiments.datasets.image_folder import ImageFolder, config_of
-from experiments.datasets.pacs import Pacs
-from experiments.datasets.preparing import FolderBuilder, is_prepared, prepare
+from experiments.data import DataError
+from experiments.data.camvid import Camvid
+from experiments.data.digits import Digits
+from experiments.data.examples import Cache, Examples
+from experiments.data.folders import FolderBuilder, is_prepared, prepare
+from experiments.data.image_folder import ImageFolder, config_of
+from experiments.data.pacs import Pacs
 
 __all__ = ["DataError", "Source", "open_source"]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from drawn_images import picture
-from experiments.datasets.transforms import (
+from experiments.data.transforms import (
     RATIO,
     augment,
     centre_box,

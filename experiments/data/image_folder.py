@@ -15,15 +15,15 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.datasets.errors import DataError
-from experiments.datasets.folders import (
+from experiments.data import DataError
+from experiments.data.folders import (
+    FolderBuilder,
     Listing,
     Picture,
     fingerprint,
     images,
     subfolders,
 )
-from experiments.datasets.preparing import FolderBuilder
 
 _LAYOUT = "<split>/<class>/*.{jpg,png,webp,bmp}"
 

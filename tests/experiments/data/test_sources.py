@@ -11,10 +11,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from drawn_images import draw_camvid, draw_folder, picture, save
-from experiments.datasets.batches import evaluation_batches, train_batches
-from experiments.datasets.examples import Cache
-from experiments.datasets.pacs import CLASSES
-from experiments.datasets.sources import DataError, open_source
+from experiments.data.batches import evaluation_batches, train_batches
+from experiments.data.examples import Cache
+from experiments.data.pacs import CLASSES
+from experiments.data.sources import DataError, open_source
 
 CAMVID = 3  # images a split
 
@@ -93,7 +93,7 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_is_used(tmp_path):
     data = tmp_path / "data"
     program = (
         "import os, sys\n"
-        "from experiments.datasets import camvid, sources\n"
+        "from experiments.data import camvid, sources\n"
         "real, left = camvid.Camvid.example, [5]\n"
         "def example(self, picture):\n"
         "    left[0] -= 1\n"

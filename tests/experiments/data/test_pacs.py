@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from drawn_images import draw_pacs, picture
-from experiments.datasets.errors import DataError
-from experiments.datasets.folders import subfolders
-from experiments.datasets.pacs import CLASSES, DOMAINS, PARTS, Pacs
-from experiments.datasets.sources import open_source
+from experiments.data import DataError
+from experiments.data.folders import subfolders
+from experiments.data.pacs import CLASSES, DOMAINS, PARTS, Pacs
+from experiments.data.sources import open_source
 
 
 @pytest.fixture(scope="module")

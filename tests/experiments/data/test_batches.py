@@ -8,8 +8,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from drawn_images import draw_camvid, draw_folder
-from experiments.datasets.batches import evaluation_batches, subsample, train_batches
-from experiments.datasets.sources import open_source
+from experiments.data.batches import evaluation_batches, subsample, train_batches
+from experiments.data.sources import open_source
 
 COUNTS = {"train": {"cat": 20, "dog": 10, "owl": 5}}
 SETTINGS = {"batch_size": 7, "image_size": 16, "seed": 3}  # five batches an epoch
