@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks import options
 from benchmarks.contenders import METHODS, PLAIN, STANDARD
 from benchmarks.models import MODELS, STANDARD_MODELS
-from experiments.options import refuse_repeats, whole
+from experiments.cli import refuse_repeats, whole
 
 EXAMPLES = """examples:
   python -m benchmarks.methods

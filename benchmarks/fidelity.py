@@ -23,8 +23,7 @@ from rich.console import Console
 
 from benchmarks import fidelity_report, machine, options, output
 from benchmarks.modes import EXPLICIT, MODES
-from experiments.options import real, refuse_repeats, whole
-from experiments.progress import Advance, progress
+from experiments.cli import Advance, progress, real, refuse_repeats, whole
 from experiments.quickstart import job as quickstart
 from experiments.quickstart.network import init_params
 from experiments.quickstart.training import (

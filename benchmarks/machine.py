@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from experiments.versions import versions
+from experiments.run_folder import versions
 
 
 def describe() -> dict[str, Any]:

@@ -28,8 +28,7 @@ from benchmarks.modes import MODES, PLAIN
 from benchmarks.refusals import SETTINGS
 from benchmarks.trees import TREES
 from benchmarks.update_step import Update
-from experiments.options import refuse_repeats
-from experiments.progress import Advance, progress
+from experiments.cli import Advance, progress, refuse_repeats
 
 JOB = "benchmarks.memory"
 DTYPES = ("float32", "bfloat16")  # of the params

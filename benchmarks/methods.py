@@ -31,8 +31,8 @@ from benchmarks.contenders import METHODS, Params
 from benchmarks.cost import Cost
 from benchmarks.models import MODELS, Model
 from benchmarks.timing import Pair, Training, interleaved
+from experiments.cli import Advance, progress
 from experiments.models.weights import WeightsError
-from experiments.progress import Advance, progress
 
 JOB = "benchmarks.methods"
 BATCHES = 4  # different pairs of batches, taken in turn

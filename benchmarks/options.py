@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.options import Formatter, whole
+from experiments.cli import Formatter, whole
 
 OUT = pathlib.Path("runs/benchmarks")
 SMOKE = {"out": pathlib.Path("runs/benchmarks-smoke"), "rounds": 3}

@@ -23,8 +23,7 @@ from benchmarks import (
     sharded,
 )
 from benchmarks.modes import EXPLICIT, MODES
-from experiments.options import real, refuse_repeats, whole
-from experiments.progress import Advance, progress
+from experiments.cli import Advance, progress, real, refuse_repeats, whole
 
 JOB = "benchmarks.scaling"
 AXES = ("params", "leaves", "devices")

@@ -9,7 +9,7 @@ from benchmarks import machine, modes, trees
 from benchmarks.modes import PLAIN
 from benchmarks.timing import interleaved
 from benchmarks.update_step import Compiling, Update
-from experiments.progress import Advance
+from experiments.cli import Advance
 
 FTP = "ftp"  # in the mode that is asked for
 # Copies of the float32 params: gradients; params and state of AdamW, and of FTP;

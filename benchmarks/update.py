@@ -26,8 +26,7 @@ from benchmarks import (
 )
 from benchmarks.modes import EXPLICIT, MODES, PLAIN
 from benchmarks.trees import TREES
-from experiments.options import refuse_repeats, whole
-from experiments.progress import progress
+from experiments.cli import progress, refuse_repeats, whole
 
 JOB = "benchmarks.update"
 STANDARD_TREES = ["vit-b", "leaves-400"]

@@ -13,7 +13,7 @@ from benchmarks.timing import Runs, interleaved
 from benchmarks.trees import TREES
 from benchmarks.update_step import Compiling, Copying, Update
 from benchmarks.update_summary import COPYING, PUBLISHED
-from experiments.progress import Advance
+from experiments.cli import Advance
 
 COPIED_BYTES = 2**28  # far beyond any cache
 STEPS = {"vit-b": 2, "leaves-400": 40, "tiny": 3}  # of each block

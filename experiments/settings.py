@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.configs.base import Config
+from experiments.configs.base import RANDOM, Config
 from experiments.data import corruptions
 from experiments.methods import METHODS
 from experiments.models import MODELS
-from experiments.start import RANDOM, STARTS
+from experiments.start import STARTS
 
 OPTIMIZERS = ("adamw", "sgd")
 DTYPES = ("float32", "bfloat16")

@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from experiments import evaluation, models, records
-from experiments.configs.base import Config
+from experiments.configs.base import RANDOM, Config
+from experiments.data.batches import Sizes
 from experiments.data.sources import Source
-from experiments.evaluation import METRIC, Domain
-from experiments.methods import METHODS
-from experiments.optimization import Knobs, Recipe
-from experiments.placement import Placement
+from experiments.evaluation import Domain, Evaluator
+from experiments.methods import METHODS, Held
+from experiments.run_folder import versions
 from experiments.settings import SettingError, plain_dict
 from experiments.start import (
-    RANDOM,
     Folders,
     Origin,
     Start,
     opened,
     starting_point,
 )
-from experiments.versions import versions
-from experiments.views import View
+from experiments.step import Knobs, Placement, Recipe
+from experiments.tasks import task_of
+from experiments.tasks.task import Task
 
 
 class Setup(NamedTuple):
@@ -31,33 +31,36 @@ class Setup(NamedTuple):
 
     Attributes:
       config: as given.
-      placement: where arrays live.
+      task: what is learned.
       train: the training set.
       validation: the in-distribution set that selects.
       domains: the test sets by name.
-      view: how images are shown at evaluation.
       origin: what the start is made from.
       start: the model before fine-tuning.
+      evaluator: measures the model.
       recipe: of a step.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
       steps_per_epoch: how many.
-      metric: name of the headline metric.
     """
 
     config: Config
-    placement: Placement
+    task: Task
     train: Source
-    validation: Domain
+    validation: Source
     domains: dict[str, Domain]
-    view: View
     origin: Origin
     start: Start
+    evaluator: Evaluator
     recipe: Recipe
     knobs: Knobs
     strength: Any
     steps_per_epoch: int
-    metric: str
+
+    @property
+    def placement(self) -> Placement:
+        """Where arrays live."""
+        return self.evaluator.placement
 
     def description(self) -> dict[str, Any]:
         """What a record says of the run before it says how it went."""
@@ -76,7 +79,7 @@ class Setup(NamedTuple):
             "model": config.model.name,
             "start": self.origin.head,
             "image_size": config.data.image_size[0],
-            "metric": self.metric,
+            **self.task.as_recorded(),
             "layers": self.start.layers,
             "config": plain_dict(config),
             "versions": versions("scikit-learn", "grain"),
@@ -99,7 +102,13 @@ def set_up(config: Config) -> Setup:
                 f"{name}: expected a multiple of the {placement.mesh.size} devices,"
                 f" got {config[name]}."
             )
-    view = View(
+    task = task_of(train.target)
+    if config.label_smoothing and not train.class_names:
+        raise SettingError(
+            f"label_smoothing: {task.name} has no classes to spread a target over;"
+            f" expected 0, got {config.label_smoothing}."
+        )
+    sizes = Sizes(
         config.evaluation_batch_size, tuple(data.image_size), data.resize, data.limit
     )
     weights = None if config.model.weights == RANDOM else config.model.weights
@@ -113,7 +122,7 @@ def set_up(config: Config) -> Setup:
         train=data.train,
         validation=data.validation,
         folders=_folders(config),
-        view=view._replace(limit=0),
+        sizes=sizes._replace(limit=None),
     )
     start = starting_point(origin)
     per_epoch = max(1, len(train) // config.batch_size)
@@ -123,20 +132,19 @@ def set_up(config: Config) -> Setup:
     knobs = Knobs(*placement.replicated((config.learning_rate, strength or 0.0)))
     return Setup(
         config=config,
-        placement=placement,
+        task=task,
         train=train,
-        validation=Domain("id", validation),
+        validation=validation,
         domains=evaluation.domains(
             tests, data.id, data.corruptions, data.severities, data.own_classes
         ),
-        view=view,
         origin=origin,
         start=start,
+        evaluator=Evaluator(task, start.graphdef, sizes, placement),
         recipe=_recipe(config, per_epoch, start.new),
         knobs=knobs,
         strength=strength,
         steps_per_epoch=per_epoch,
-        metric=METRIC[train.task],
     )
 
 
@@ -145,11 +153,11 @@ def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
     train, validation = (opened(s, folders) for s in (data.train, data.validation))
     tests = {name: opened(spec, folders) for name, spec in data.tests.items()}
     for source in (validation, *tests.values()):
-        if (source.task, source.num_classes) != (train.task, train.num_classes):
+        if (source.target, source.num_classes) != (train.target, train.num_classes):
             raise SettingError(
                 f"data: {source.name} has {source.num_classes} classes for"
-                f" {source.task}, but {train.name} has {train.num_classes} for"
-                f" {train.task}."
+                f" {task_of(source.target).name}, but {train.name} has"
+                f" {train.num_classes} for {task_of(train.target).name}."
             )
     return train, validation, tests
 
@@ -162,16 +170,16 @@ def _model_options(config: Config) -> tuple[tuple[str, Any], ...]:
     """
     options = dict(config.model.options.items())
     if models.is_sized(config.model.name):
-        shown = tuple(config.data.image_size)
-        side = options.setdefault("image_size", shown[0])
-        if shown != (side, side):
+        size = tuple(config.data.image_size)
+        side = options.setdefault("image_size", size[0])
+        if size != (side, side):
             raise SettingError(
                 f"data.image_size: {config.model.name} takes square images, here of"
-                f" {side} pixels a side; got {shown}."
+                f" {side} pixels a side; got {size}."
             )
-    found = tuple(options.items())
-    _check_options(config.model.name, found)
-    return found
+    pairs = tuple(options.items())
+    _check_options(config.model.name, pairs)
+    return pairs
 
 
 @functools.cache  # a sweep asks for every run
@@ -205,7 +213,7 @@ def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:
         accumulate=config.accumulate,
         label_smoothing=config.label_smoothing,
         freeze_statistics=config.freeze_statistics,
-        new=new,
+        held=Held(exclude=new),
     )
 
 

@@ -9,6 +9,7 @@ Runs go one after the other into folders of their own; finished ones are skipped
 one that was interrupted goes on. `python -m experiments.report` reads the result.
 """
 
+import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,8 +19,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import evaluation, records
+from experiments.cli import launch
 from experiments.configs.base import Config
-from experiments.launch import launch
 from experiments.methods import METHODS
 from experiments.settings import SettingError, one_of, plain_dict
 from experiments.train import run
@@ -150,7 +151,9 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]
     stage = run_all(config, list(tuning(config)), out, console)
     scores: dict[tuple[str, Setting], list[float]] = {}
     for planned, record in stage.items():
-        score = record["id_val"] if record["status"] == "finished" else 0.0
+        sign = 1 if record["higher_is_better"] else -1
+        finished = record["status"] == "finished"  # else it loses to all that have
+        score = sign * record["id_val"] if finished else -math.inf
         scores.setdefault((planned.method, planned.setting), []).append(score)
     chosen = select(grid, scores)
     final = [
@@ -165,7 +168,7 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]
         "selected": {
             method: {
                 **setting._asdict(),
-                "id_val": float(np.mean(scores[method, setting])),
+                "id_val": abs(float(np.mean(scores[method, setting]))),
                 "runs": [f"final/{p.name}" for p in final if p.method == method],
             }
             for method, setting in chosen.items()

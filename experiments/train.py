@@ -13,26 +13,34 @@ import pathlib
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
 
-from experiments import inputs, observation, probe, records
-from experiments.checkpoints import Checkpoints
+from experiments import evaluation, records
+from experiments.cli import Interrupted, Interruption, launch, progress
 from experiments.configs.base import Config
 from experiments.data.batches import train_batches
-from experiments.interruption import Interrupted, Interruption
-from experiments.launch import launch
-from experiments.log import Log
 from experiments.methods import METHODS, Params, mixed
-from experiments.optimization import TrainState, init_method, train_step
-from experiments.outcome import Trained, measure, validate
-from experiments.placement import Placement
-from experiments.progress import progress
+from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.settings import check, plain_dict
 from experiments.setup import Setup, set_up
 from experiments.start import probing, with_head
+from experiments.step import Placement, TrainState, init_method, train_step
+
+_STARTS: dict[Any, dict[str, Any]] = {}  # of `start_evaluation`
+
+
+class Trained(NamedTuple):
+    """What training leaves: the parameters that ID validation chose, and its log."""
+
+    params: Params
+    statistics: Params
+    seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for those parameters
+    log: Log | None
+    diverged: bool
+
 
 # ---- One run -----------------------------------------------------------------------
 
@@ -54,7 +62,7 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
     """
     check(config)
     record = records.open_run(out, plain_dict(config))
-    inputs.check(out, config)
+    check_contents(out, config)
     if record:
         return record
     setup = set_up(config)
@@ -87,8 +95,8 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     batches = iterators(setup)
     checkpoints = Checkpoints(out / records.CHECKPOINTS)
     step, saved = 0, None
-    if found := checkpoints.restore(arrays, batches):
-        step, arrays, saved = found
+    if restored := checkpoints.restore(arrays, batches):
+        step, arrays, saved = restored
     state, best = arrays["state"], arrays["best"]
     log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
 
@@ -105,7 +113,8 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
             state, scalars = train_step(
-                recipe, setup.start.graphdef, knobs, state, batch, held_out
+                *(recipe, setup.task, setup.start.graphdef, knobs),
+                *(state, batch, held_out),
             )
             step += 1
             log.step(scalars)
@@ -113,15 +122,15 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
             due, ends = step % config.observe_every == 0, step % per_epoch == 0
             seen = {}
             if due or ends or last:
-                seen = observation.observe(pretrained, state.params, state.method)
+                seen = evaluation.observe(pretrained, state.params, state.method)
             if due or last:
                 log.observe(step, scalars, seen)
             if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = -(-step // per_epoch)
-                score = validate(setup, state.params, state.statistics)
-                if log.epoch(epoch, step, score):
+                score = validate(setup, (state.params, state.statistics))
+                if log.epoch(setup.task, epoch, step, score):
                     best = copied((state.params, state.statistics))
                     log.seen = records.jsonable(jax.device_get(seen))
                 began = time.monotonic()
@@ -153,17 +162,17 @@ def iterators(setup: Setup) -> dict[str, Any]:
         cache=data.cache,
     )
     scale, flip = tuple(data.scale), data.flip
-    found = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
+    batches = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
     if METHODS[config.method].needs_held_out:
-        still = endless(setup.validation.source, scale=(1.0, 1.0), flip=False)
-        found["held_out"] = iter(still)
-    return found
+        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
+        batches["held_out"] = iter(still)
+    return batches
 
 
 def next_batches(placement: Placement, batches: dict[str, Iterator]) -> tuple:
     """The next batch, and the next held-out one if there are such, on the devices."""
-    found = {name: placement.batch(next(batch)) for name, batch in batches.items()}
-    return found["train"], found.get("held_out")
+    placed = {name: placement.batch(next(batch)) for name, batch in batches.items()}
+    return placed["train"], placed.get("held_out")
 
 
 def copied(tree: Any) -> Any:
@@ -176,8 +185,9 @@ def copied(tree: Any) -> Any:
 
 def fit_probe(setup: Setup) -> Trained:
     """The head alone, fitted to the features of the pre-trained trunk."""
-    features = probing(setup.origin).train
-    head = probe.fit(features, setup.train.num_classes, setup.strength)
+    task, features = setup.task, probing(setup.origin).train
+    outputs = task.outputs(setup.train.num_classes)
+    head = task.probe.fit(features, outputs, setup.strength)
     return chosen(setup, with_head(setup.start, head).params, setup.start.statistics)
 
 
@@ -204,8 +214,81 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
     """Parameters that came about without steps of the method."""
     params, statistics = setup.placement.replicated((params, statistics))
     start = setup.placement.replicated(setup.start.params)
-    seen = observation.observe(start, params, None)
+    seen = evaluation.observe(start, params, None)
     return Trained(params, statistics, jax.device_get(seen), None, diverged=False)
+
+
+# ---- The record ---------------------------------------------------------------------
+
+
+def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
+    """The record of a run: what it was, how it went, and what the model can do now."""
+    model, log = (trained.params, trained.statistics), trained.log
+    figures = setup.evaluator.everywhere(model, setup.domains)
+    record = setup.description() | {
+        "status": "diverged" if trained.diverged else "finished",
+        "id_val": validate(setup, model),
+        "evaluation": figures,
+        "summary": evaluation.summarise(figures, setup.task),
+        "leaves": leaves(setup, trained),
+    }
+    if log is not None:
+        images = log.history["step"][-1] * setup.config.batch_size
+        record |= {
+            "steps": log.history["step"][-1],
+            "seconds": log.seconds,
+            "images_per_second": images / log.seconds,
+            "selected": log.best,
+            "history": log.history,
+            "trace": log.trace,
+        }
+    if not setup.start.new:
+        record["start_evaluation"] = start_evaluation(setup)
+    if setup.config.wise_alphas:
+        ends = (setup.start.params, setup.start.statistics), model
+        record["wise_curve"] = evaluation.wise_curve(
+            setup.evaluator,
+            ends,
+            setup.config.wise_alphas,
+            setup.domains,
+            setup.validation,
+        )
+    return record
+
+
+def validate(setup: Setup, model: evaluation.Model) -> float:
+    """The headline metric on the whole ID validation set."""
+    return setup.evaluator.validate(model, setup.validation)
+
+
+def leaves(setup: Setup, trained: Trained) -> dict[str, dict[str, float | None]]:
+    """Drift, radius, share of bound rows and pre-trained norm of each leaf."""
+    norms = jax.device_get(evaluation.row_norms(setup.start.params))
+    return {
+        path: {
+            "drift": trained.seen["drift"][path],
+            "radius": trained.seen["radius"].get(path),
+            "bound": trained.seen["bound"].get(path),
+            "norm": norms[path],
+        }
+        for path in setup.start.layers
+    }
+
+
+def start_evaluation(setup: Setup) -> dict[str, Any]:
+    """What the start can do before it is fine-tuned; measured once for many runs."""
+    tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
+    key = (setup.origin, setup.evaluator.sizes, tuple(tests))
+    if key not in _STARTS:
+        begin = setup.start.params, setup.start.statistics
+        model = setup.placement.replicated(begin)
+        figures = setup.evaluator.everywhere(model, setup.domains)
+        _STARTS[key] = {
+            "id_val": validate(setup, model),
+            "evaluation": figures,
+            "summary": evaluation.summarise(figures, setup.task),
+        }
+    return _STARTS[key]
 
 
 # ---- Command line ------------------------------------------------------------------
@@ -214,8 +297,9 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def show(config: Config, out: pathlib.Path, console: Console) -> None:
     """Runs, and prints what came out."""
     record = run(config, out, console)
-    for name, found in record["evaluation"].items():
-        console.print(f"{name:<24} {record['metric']} {found[record['metric']]:.3f}")
+    metric = record["metric"]
+    for name, figures in record["evaluation"].items():
+        console.print(f"{name:<24} {metric} {figures[metric]:.3f}")
     console.print(f"ID validation {record['id_val']:.3f}; the record is in {out}")
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+RANDOM = "random"  # in place of a file of weights, for a pre-training
+
 Config = Any  # a ConfigDict: type checkers cannot know its options
 
 

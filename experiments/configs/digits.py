@@ -16,7 +16,6 @@ ID and two of OOD: 95.4 / 84.3, and with FTP 98.2 / 82.5.
 from experiments.configs import base
 from experiments.configs.base import Config, ConfigDict
 from experiments.data.digits import DOMAINS
-from experiments.start import RANDOM
 
 
 def get_config(part: str = "") -> Config:
@@ -49,7 +48,7 @@ def get_config(part: str = "") -> Config:
     if part == "pretrain":
         config.name = "digits, pre-training"
         config.method = "fine-tune"
-        config.model.weights = RANDOM
+        config.model.weights = base.RANDOM
         config.start = "new head"
         config.data.train = "digits:broad"
         config.data.validation = "digits:broad_val"

@@ -11,8 +11,8 @@ kappa 0 94.0 / 30.0, with kappa 1 87.6 / 30.2. All are in docs/results/choosing.
 from experiments.configs import pacs_study
 from experiments.configs.base import Config, ConfigDict
 from experiments.configs.pacs_study import RATES, SETTINGS, pairs
-from experiments.methods import VARIANTS
 
+VARIANTS: tuple[str, ...] = ("ftp-active", "ftp-wide", "ftp-fast", "ftp-smooth")
 KAPPAS = (0.0, 0.5, 1.0)
 AT = ((1e-3, 1.0), (1e-3, 0.5))  # where the variants are tried
 
@@ -28,7 +28,7 @@ def get_config(part: str = "resnet18-trunk,probed") -> Config:
     config = pacs_study.get_config(base)
     settings = {"fine-tune": SETTINGS["fine-tune"], "ftp": pairs(RATES, KAPPAS)}
     if part != base:
-        settings = {str(name): AT for name in VARIANTS}
+        settings = dict.fromkeys(VARIANTS, AT)
     config.methods = tuple(settings)
     config.settings = ConfigDict(settings)
     config.final_seeds = ()

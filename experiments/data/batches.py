@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -62,7 +62,11 @@ def train_batches(
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale must be two shares 0 < low <= high <= 1, got {scale}.")
     change = functools.partial(
-        augment, size=height_width(image_size), scale=scale, flip=flip
+        augment,
+        size=height_width(image_size),
+        scale=scale,
+        flip=flip,
+        target=source.target,
     )
     dataset = (
         grain.MapDataset.source(source.cached() if cache else source)
@@ -87,29 +91,51 @@ def _stack(elements: Sequence[dict[str, Any]]) -> Batch:
     return batch
 
 
+class Sizes(NamedTuple):
+    """How large, and how many, the images of an evaluation are; hashable.
+
+    Attributes:
+      batch_size: images, over all devices.
+      image_size: pixels, (height, width) or of a side, of the central crop.
+      resize: pixels of the shorter side before the crop; `None`: as small as covers
+        `image_size`.
+      limit: images a data set, the same on every call, classes in proportion; `None`
+        or 0: all.
+    """
+
+    batch_size: int
+    image_size: Size
+    resize: int | None = None
+    limit: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationBatches:
     """See `evaluation_batches`; can be iterated any number of times."""
 
     source: Source
     indices: np.ndarray
-    batch_size: int
-    size: tuple[int, int]
-    resize: int | None
+    sizes: Sizes
     corruption: str | None
     severity: int | None
     seed: int
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self.indices) // self.sizes.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self.indices), self.batch_size):
-            chosen = self.indices[first : first + self.batch_size]
-            yield _pad(_stack([self._example(int(i)) for i in chosen]), self.batch_size)
+        size = self.sizes.batch_size
+        for first in range(0, len(self.indices), size):
+            chosen = self.indices[first : first + size]
+            yield _pad(_stack([self._example(int(i)) for i in chosen]), size)
 
     def _example(self, index: int) -> dict[str, Any]:
-        element = centre_crop(self.source[index], size=self.size, resize=self.resize)
+        element = centre_crop(
+            self.source[index],
+            size=height_width(self.sizes.image_size),
+            resize=self.sizes.resize,
+            target=self.source.target,
+        )
         if self.corruption is None or self.severity is None:
             return element
         from experiments.data.corruptions import corrupt  # its library is optional
@@ -121,27 +147,21 @@ class EvaluationBatches:
 
 def evaluation_batches(
     source: Source,
+    sizes: Sizes,
     *,
-    batch_size: int,
-    image_size: Size,
-    resize: int | None = None,
     corruption: str | None = None,
     severity: int | None = None,
-    limit: int | None = None,
     seed: int = 0,
 ) -> EvaluationBatches:
     """Batches of all images once, in a fixed order, cropped at the centre.
 
     Args:
       source: what to read.
-      batch_size: images in a batch; the last one is padded with black images.
-      image_size: pixels of a side, or `(height, width)`.
-      resize: pixels of the shorter side before the centre is cropped; by default as
-        small as covers `image_size`.
+      sizes: of batches, images and the data set; the last batch is padded with black
+        images.
       corruption: one of `corruptions.CORRUPTIONS`, applied after the crop, with its own
         seed for every image.
       severity: of the corruption, 1 to 5.
-      limit: only that many images, the same on every call, classes in proportion.
       seed: of the corruption.
 
     Returns:
@@ -152,20 +172,13 @@ def evaluation_batches(
     Raises:
       ValueError: if a setting is out of its range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    if sizes.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {sizes.batch_size}.")
+    height_width(sizes.image_size)
     if (corruption is None) != (severity is None):
         raise ValueError("A corruption needs a severity, and a severity a corruption.")
-    return EvaluationBatches(
-        source,
-        subsample(source, limit),
-        batch_size,
-        height_width(image_size),
-        resize,
-        corruption,
-        severity,
-        seed,
-    )
+    indices = subsample(source, sizes.limit or None)
+    return EvaluationBatches(source, indices, sizes, corruption, severity, seed)
 
 
 def subsample(source: Source, limit: int | None) -> np.ndarray:
@@ -180,7 +193,7 @@ def subsample(source: Source, limit: int | None) -> np.ndarray:
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     order = np.random.default_rng(0).permutation(n)
-    if source.task == "segmentation":
+    if source.target.dense:
         return np.sort(order[:limit])
     place = np.empty(n)  # where in its class an image comes, from 0 to 1
     labels = source.labels[order]

@@ -124,6 +124,7 @@ class Digits(FolderBuilder):
 
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
+    FOLDER = "none"
     LAYOUT = "<split>/<class>/<number>.png"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "None: the images are drawn."
 

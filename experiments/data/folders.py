@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -143,14 +143,23 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     has no labels, what an example is (`example`).
 
     Attributes:
+      FOLDER: "once", to prepare from; "as it is", at every start; "none", if images
+        are drawn.
       LAYOUT: of the folder, for messages.
       ALIASES: other names of splits, or of sums of splits.
       advance: called after every image that was prepared.
     """
 
+    FOLDER: ClassVar[Literal["once", "as it is", "none"]] = "once"
     LAYOUT: str
     ALIASES: ClassVar[dict[str, str]] = {}
     advance: Callable[[], None] = staticmethod(lambda: None)
+
+    @classmethod
+    def config_of(cls, root: Path) -> tfds.core.BuilderConfig | None:
+        """What tells a folder from others, of data that is called after it."""
+        del root
+        return None
 
     def listing(self, root: Path) -> Listing:
         """The images of every split.

@@ -40,6 +40,7 @@ class ImageFolder(FolderBuilder):
 
     name = "image_folder"
     VERSION = tfds.core.Version("1.0.0")
+    FOLDER = "as it is"
     LAYOUT = _LAYOUT
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"A folder with the layout {LAYOUT}."
 
@@ -63,22 +64,22 @@ class ImageFolder(FolderBuilder):
         del version
         return builder_config
 
+    @classmethod
+    def config_of(cls, root: Path) -> ImageFolderConfig:
+        """What tells this folder, as it is now, from others.
+
+        Raises:
+          DataError: if it is laid out otherwise.
+        """
+        listing = list_folder(root)
+        title = re.sub(r"\W+", "_", root.resolve().name) or "root"
+        return ImageFolderConfig(
+            name=f"{title}-{fingerprint(listing, root)}",
+            class_names=_class_names(root, listing),
+        )
+
     def listing(self, root: Path) -> Listing:
         return list_folder(root)
-
-
-def config_of(root: Path) -> ImageFolderConfig:
-    """What tells this folder, as it is now, from others.
-
-    Raises:
-      DataError: if it is laid out otherwise.
-    """
-    listing = list_folder(root)
-    title = re.sub(r"\W+", "_", root.resolve().name) or "root"
-    return ImageFolderConfig(
-        name=f"{title}-{fingerprint(listing, root)}",
-        class_names=_class_names(root, listing),
-    )
 
 
 def list_folder(root: Path) -> Listing:

@@ -2,43 +2,46 @@
 
 import dataclasses
 import functools
+import importlib
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data import DataError
-from experiments.data.camvid import Camvid
-from experiments.data.digits import Digits
-from experiments.data.examples import Cache, Examples
+from experiments.data.examples import LABEL, MASK, Cache, Examples, Target
 from experiments.data.folders import FolderBuilder, is_prepared, prepare
-from experiments.data.image_folder import ImageFolder, config_of
-from experiments.data.pacs import Pacs
 
-__all__ = ["DataError", "Source", "open_source"]
-
-Task = Literal["classification", "segmentation"]
+# Module of this folder -> its builder; imported when it is asked for.
+DATA_SETS = {
+    "pacs": "Pacs",
+    "camvid": "Camvid",
+    "image_folder": "ImageFolder",
+    "digits": "Digits",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The examples of one split, decoded when they are indexed.
 
-    `source[i]` is `{"image": uint8 (h, w, 3), "label": int}` for classification, and
-    `{"image": uint8 (h, w, 3), "segmentation": uint8 (h, w)}` for segmentation.
+    `source[i]` is `{"image": uint8 (h, w, 3), target.name: value}`: a `"label"`, int,
+    for classification, or `"segmentation"`, uint8 (h, w).
 
     Attributes:
       name: the spec it was opened by.
-      task: what there is to predict.
-      class_names: in the order of the labels, without the ignored one.
+      target: what there is to predict.
+      class_names: in the order of the labels, without the ignored one; () where the
+        target has no classes.
       ignore_label: the label of pixels that do not count, or None.
       examples: what is indexed.
     """
 
     name: str
-    task: Task
+    target: Target
     class_names: tuple[str, ...]
     ignore_label: int | None
     examples: Examples | Cache
@@ -50,7 +53,7 @@ class Source:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """`(n,)`, int32; read without decoding an image. Only for classification."""
-        if self.task != "classification":
+        if self.target != LABEL:
             raise DataError(f"{self.name} has a mask for each image, not a label.")
         return np.array([r["label"] for r in self.examples.records], np.int32)
 
@@ -71,6 +74,7 @@ def open_source(
     spec: str,
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
+    targets: Sequence[Target] = (LABEL, MASK),
 ) -> Source:
     """Opens a split of a data set, and prepares the set first if it is one of ours.
 
@@ -83,6 +87,7 @@ def open_source(
       source_dir: the folder with the images, or its parent where the folder is called
         as the builder. Needed to prepare `pacs` and `camvid`, always for
         `image_folder`; `digits` takes none. It is only read.
+      targets: the first of them that the data set has is what there is to predict.
 
     Raises:
       DataError: if the spec is wrong or there is no such data; it says what to do.
@@ -95,21 +100,30 @@ def open_source(
         )
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     data = Path(data_dir or default).expanduser()
-    if name == ImageFolder.name:
-        builder = _image_folder(data, source_dir)
-    elif name in OURS:
-        builder = _our_builder(OURS[name], data, source_dir)
-        split = OURS[name].ALIASES.get(split, split)
-    elif name in DRAWN:
-        builder = _prepared(DRAWN[name], data, data)
+    if name in DATA_SETS:
+        kind = _kind(name)
+        builder = _our_builder(kind, data, source_dir)
+        split = kind.ALIASES.get(split, split)
     else:
         builder = _built_in(name, data)
-    return _source(spec, builder, split)
+    return _source(spec, builder, split, targets)
 
 
-OURS: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Pacs, Camvid)}
-# Those that need no folder: their images are drawn.
-DRAWN: dict[str, type[FolderBuilder]] = {kind.name: kind for kind in (Digits,)}
+def listed_anew(specs: Iterable[str], source_dir: str | os.PathLike) -> str | None:
+    """What tells the images of a folder from others, for data that is them as they are.
+
+    `None` if no spec is of such data: all other carries its name.
+    """
+    for name in {spec.partition(":")[0] for spec in specs} & DATA_SETS.keys():
+        if _kind(name).FOLDER == "as it is":
+            config: Any = _kind(name).config_of(Path(source_dir).expanduser())
+            return config.name.rpartition("-")[-1]  # the folder may be renamed
+    return None
+
+
+def _kind(name: str) -> type[FolderBuilder]:
+    """One of our builders."""
+    return getattr(importlib.import_module(f"experiments.data.{name}"), DATA_SETS[name])
 
 
 def _prepared(
@@ -134,7 +148,16 @@ def _place(kind: type[FolderBuilder], data: Path, config: Any = None) -> Path:
 def _our_builder(
     kind: type[FolderBuilder], data: Path, source_dir: str | os.PathLike | None
 ) -> FolderBuilder:
-    """One of our builders, prepared if need be."""
+    """One of our builders, its data prepared if need be."""
+    if kind.FOLDER == "none":
+        return _prepared(kind, data, data)
+    if kind.FOLDER == "as it is":
+        if source_dir is None:
+            raise DataError(
+                f"{kind.name} needs source_dir, a folder with the layout {kind.LAYOUT}."
+            )
+        root = Path(source_dir).expanduser()
+        return _prepared(kind, root, data, kind.config_of(root))
     place = _place(kind, data)
     if source_dir is None:
         if not is_prepared(place):
@@ -157,17 +180,6 @@ def _our_builder(
     return builder
 
 
-def _image_folder(data: Path, source_dir: str | os.PathLike | None) -> FolderBuilder:
-    """A builder of the folder as it is now, prepared if need be."""
-    if source_dir is None:
-        raise DataError(
-            f"image_folder needs source_dir, a folder with the layout "
-            f"{ImageFolder.LAYOUT}."
-        )
-    root = Path(source_dir).expanduser()
-    return _prepared(ImageFolder, root, data, config_of(root))
-
-
 def _root(source_dir: str | os.PathLike, name: str) -> Path:
     """The folder, or the one in it that is called `name`."""
     folder = Path(source_dir).expanduser()
@@ -181,7 +193,7 @@ def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder(name, data_dir=data, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        ours = ", ".join([*OURS, *DRAWN, ImageFolder.name])
+        ours = ", ".join(DATA_SETS)
         raise DataError(
             f"There is no data set {name!r}: it is none of ours ({ours}), TFDS does "
             f"not know it, and it is not prepared in {data}."
@@ -190,33 +202,38 @@ def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
         raise DataError(f"TFDS cannot open {name!r}: {error}") from error
 
 
-def _source(spec: str, builder: tfds.core.DatasetBuilder, split: str) -> Source:
+def _source(
+    spec: str, builder: tfds.core.DatasetBuilder, split: str, targets: Sequence[Target]
+) -> Source:
     features: Any = builder.info.features
-    masks = [
-        name
-        for name, feature in features.items()
-        if isinstance(feature, tfds.features.LabeledImage)
-    ]
-    target = "label" if "label" in features else next(iter(masks), None)
-    if "image" not in features or target is None:
+    held = [(target, target.feature(features, target.name)) for target in targets]
+    target, feature = next(((t, f) for t, f in held if f), (None, None))
+    if "image" not in features or target is None or feature is None:
         raise DataError(
             f"{builder.name} has the features {', '.join(features)}. An image and a "
             "label, or an image and a labelled mask, are needed."
         )
-    names = features[target].names or map(str, range(features[target].num_classes))
+    classes = features[feature]
+    names = getattr(classes, "names", None)
+    count = getattr(classes, "num_classes", 0) or 0
     ignore = (builder.info.metadata or {}).get("ignore_label")
     return Source(
         name=spec,
-        task="classification" if target == "label" else "segmentation",
-        class_names=tuple(names)[:ignore],
+        target=target,
+        class_names=tuple(names or map(str, range(count)))[:ignore],
         ignore_label=ignore,
-        examples=Examples(_records(builder, split, {"image", *masks}), target),
+        examples=Examples(_records(builder, split, feature), target, feature),
     )
 
 
-def _records(builder: Any, split: str, encoded: set[str]) -> Any:
+def _records(builder: Any, split: str, target: str) -> Any:
     """The records of a split, images as the bytes of a file where they can be."""
-    decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
+    features = builder.info.features
+    decoders = {
+        name: tfds.decode.SkipDecoding()
+        for name in ("image", target)
+        if isinstance(features[name], tfds.features.Image)
+    }
     try:
         records = builder.as_data_source(split, decoders=decoders)
         records[0]

@@ -1,8 +1,8 @@
 """Crops, flips and resizes: what happens to an image before the model sees it.
 
-Every transform is a box of the image, resized to the wanted size in one pass. A mask is
-resized with the same box to the nearest label. Sizes are `(height, width)`, boxes
-`(left, top, right, bottom)`, in pixels, not rounded.
+Every transform is a box of the image, resized to the wanted size in one pass. A dense
+target is resized with the same box to the nearest value. Sizes are `(height, width)`,
+boxes `(left, top, right, bottom)`, in pixels, not rounded.
 """
 
 import math
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from experiments.data.examples import LABEL, Target, mirrored
 
 Size = int | tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -73,25 +75,40 @@ def centre_box(height: int, width: int, ratio: float, share: float = 1.0) -> Box
     return left, top, min(left + w, width), min(top + h, height)
 
 
-def crop(array: np.ndarray, box: Box, size: tuple[int, int], resample) -> np.ndarray:
-    """One box of an image (h, w, 3) or a mask (h, w), uint8, resized to `size`."""
-    height, width = size
-    if box == (0, 0, array.shape[1], array.shape[0]) and size == array.shape[:2]:
-        return array
-    resized = Image.fromarray(array).resize((width, height), resample, box=box)
-    return np.asarray(resized)
+def crop(image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """One box of an image (h, w, 3), uint8, resized to `size`."""
+    if _is_whole(image, box, size):
+        return image
+    (height, width), bilinear = size, Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).resize((width, height), bilinear, box=box))
 
 
-def apply(element: Element, box: Box, size: tuple[int, int], flip: bool) -> Element:
-    """The same box and flip on the image and, if there is one, on its mask."""
-    changed = dict(element)
-    changed["image"] = crop(element["image"], box, size, Image.Resampling.BILINEAR)
-    if "segmentation" in element:
-        mask = crop(element["segmentation"], box, size, Image.Resampling.NEAREST)
-        changed["segmentation"] = mask
+def nearest(field: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """One box of a field (h, w, ...), of any dtype, at the centres of `size` cells."""
+    if _is_whole(field, box, size):
+        return field
+    rows, columns = (
+        (low + (np.arange(cells) + 0.5) * (high - low) / cells).astype(int)
+        for low, high, cells in zip(box[1::-1], box[:1:-1], size, strict=True)
+    )
+    return field[rows][:, columns]
+
+
+def _is_whole(array: np.ndarray, box: Box, size: tuple[int, int]) -> bool:
+    return box == (0, 0, array.shape[1], array.shape[0]) and size == array.shape[:2]
+
+
+def apply(
+    element: Element, box: Box, size: tuple[int, int], flip: bool, target: Target
+) -> Element:
+    """The same box and flip on the image and, if it is dense, on the target."""
+    changed = element | {"image": crop(element["image"], box, size)}
+    if target.dense:
+        changed[target.name] = nearest(element[target.name], box, size)
     if flip:
-        for name in changed.keys() & {"image", "segmentation"}:
-            changed[name] = changed[name][:, ::-1]
+        changed["image"] = mirrored(changed["image"])
+        if target.dense:
+            changed[target.name] = target.mirrored(changed[target.name])
     return changed
 
 
@@ -102,15 +119,20 @@ def augment(
     size: tuple[int, int],
     scale: tuple[float, float],
     flip: bool,
+    target: Target = LABEL,
 ) -> Element:
     """A random resized crop, mirrored half of the time if `flip`."""
     height, width = element["image"].shape[:2]
     box = random_box(height, width, scale, rng, aspect=size[1] / size[0])
-    return apply(element, box, size, flip and rng.random() < 0.5)
+    return apply(element, box, size, flip and rng.random() < 0.5, target)
 
 
 def centre_crop(
-    element: Element, *, size: tuple[int, int], resize: int | None = None
+    element: Element,
+    *,
+    size: tuple[int, int],
+    resize: int | None = None,
+    target: Target = LABEL,
 ) -> Element:
     """The centre of an image whose shorter side is first resized to `resize`.
 
@@ -130,4 +152,4 @@ def centre_crop(
                 f"smaller than image_size = {size}; choose a larger resize."
             )
     box = centre_box(height, width, size[1] / size[0], min(share, 1.0))
-    return apply(element, box, size, flip=False)
+    return apply(element, box, size, flip=False, target=target)

@@ -18,7 +18,7 @@ from flax import nnx
 
 from experiments.models import mobilenet, parameters, resnet, small, vit
 from experiments.models.backbone import Backbone
-from experiments.models.heads import HEADS
+from experiments.models.heads import Classifier
 from experiments.models.parameters import layer_names
 
 __all__ = ["MODELS", "create", "is_sized", "layer_names"]
@@ -40,9 +40,9 @@ def is_sized(name: str) -> bool:
 
 def create(
     name: str,
-    num_classes: int,
+    outputs: int,
     *,
-    task: str = "classification",
+    head: Callable[..., nnx.Module] = Classifier,
     rngs: nnx.Rngs,
     **options: Any,
 ) -> nnx.Module:
@@ -50,29 +50,26 @@ def create(
 
     Args:
       name: one of `MODELS`.
-      num_classes: how many the head tells apart.
-      task: "classification" or "segmentation".
+      outputs: how many numbers the head gives, such as one a class.
+      head: one of `experiments.models.heads`.
       rngs: for the backbone's weights.
       options: of the backbone: `dtype` in which it computes (parameters are float32);
         `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
 
     Returns:
       `model(images, train=...)` maps images `(n, h, w, 3)` of 0 to 255, in uint8 or
-      float, to float32 logits `(n, num_classes)` or `(n, h, w, num_classes)`;
+      float, to float32 `(n, outputs)` or, of a `Segmenter`, `(n, h, w, outputs)`;
       `model.features(images)` is what its head sees.
 
     Raises:
-      ValueError: no such name or task.
+      ValueError: no such name.
     """
-    for argument, value, known in (("name", name, MODELS), ("task", task, HEADS)):
-        if value not in known:
-            raise ValueError(
-                f"{argument}: expected one of {', '.join(known)}, got {value!r}"
-            )
+    if name not in MODELS:
+        raise ValueError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
         backbone = MODELS[name](rngs=rngs, **options)
-        return HEADS[task](backbone, num_classes, rngs=rngs)
+        return head(backbone, outputs, rngs=rngs)
 
     key = rngs.params()
     if isinstance(key, jax.core.Tracer):  # someone traces or compiles this

@@ -1,4 +1,4 @@
-"""Heads on a backbone: one label for an image, or one for each of its pixels."""
+"""Heads on a backbone: one prediction for an image, or one for each of its pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,3 @@ class Segmenter(nnx.Module):
         logits = self.head(self.features(images, train=train))
         shape = (*images.shape[:3], logits.shape[-1])
         return jax.image.resize(logits, shape, "bilinear").astype(jnp.float32)
-
-
-HEADS = {"classification": Classifier, "segmentation": Segmenter}
-"""Heads by task."""

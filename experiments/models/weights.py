@@ -53,9 +53,9 @@ def load_weights(
         table = Table("a file for the given table", table)
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
     # Published weights have batch norm; a network without takes it up in its kernels.
-    epsilon: Any = model.backbone.folded_epsilon
-    folds = epsilon is not None and _has_statistics(arrays, table)
-    shapes = with_norms(shapes) if folds else shapes
+    folds = _has_statistics(arrays, table)
+    epsilon = model.backbone.folded_epsilon if folds else None
+    shapes = shapes if epsilon is None else with_norms(shapes)
     placed, problems = _place(arrays, table, shapes, model.backbone.leaves_out)
     if problems:
         raise WeightsError(
@@ -64,7 +64,7 @@ def load_weights(
             + "\nChoose the model that the weights were made for, or load_weights with"
             " a table of your own."
         )
-    if folds:
+    if epsilon is not None:
         placed = fold(placed, epsilon)
     replace(model, lambda name, leaf: placed.get(name, leaf))
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.cli import progress
 from experiments.data import digits
-from experiments.progress import progress
 from experiments.quickstart import command_line, evaluation, plots, presentation
 from experiments.quickstart.network import Params, init_params
 from experiments.quickstart.resumable import Desk, thin, train
@@ -32,7 +32,7 @@ from experiments.quickstart.run_directory import (
     run_name,
 )
 from experiments.quickstart.training import Recipe, batch_order, drifts
-from experiments.versions import versions
+from experiments.run_folder import versions
 
 JOB = "experiments.quickstart"
 INTERRUPTED = 130  # exit status of what a shell's Ctrl-C ends

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.options import Formatter
+from experiments.cli import Formatter
 from experiments.report import markdown, page, plots, summary
 from experiments.report.gather import ReportError, Run, gather
 from experiments.report.summarise import Group, summarise

@@ -11,8 +11,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import configs, sweep
+from experiments.configs.pacs_kappa import VARIANTS
 from experiments.data.corruptions import CORRUPTIONS
-from experiments.methods import METHODS, VARIANTS
+from experiments.methods import METHODS
 from experiments.settings import check
 
 FOLDER = pathlib.Path(next(iter(configs.__path__)))

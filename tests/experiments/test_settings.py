@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 
 from experiments import train
 from experiments.data import corruptions
-from experiments.optimization import Recipe
+from experiments.methods import Held
 from experiments.settings import SettingError
 from experiments.setup import set_up
+from experiments.step import Recipe
 from mocked_runs import QUIET, small_config
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -28,7 +29,7 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
         "label_smoothing": 0.1,
         "freeze_statistics": True,
     }
-    recipe = Recipe(**chosen, warmup_steps=3, new=("^head/",))
+    recipe = Recipe(**chosen, warmup_steps=3, held=Held(exclude=("^head/",)))
     for field in dataclasses.fields(recipe):
         assert getattr(recipe, field.name) != field.default, "it could be ignored"
     assert train.set_up(small_config(warmup_epochs=1.0, **chosen)).recipe == recipe

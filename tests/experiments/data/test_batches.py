@@ -8,7 +8,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from drawn_images import draw_camvid, draw_folder
-from experiments.data.batches import evaluation_batches, subsample, train_batches
+from experiments.data.batches import (
+    Sizes,
+    evaluation_batches,
+    subsample,
+    train_batches,
+)
 from experiments.data.sources import open_source
 
 COUNTS = {"train": {"cat": 20, "dog": 10, "owl": 5}}
@@ -120,7 +125,7 @@ def test_settings_out_of_range_are_refused(source, wrong, message):
 
 
 def test_evaluation_shows_every_image_once_in_order_and_marks_the_padding(source):
-    batches = evaluation_batches(source, batch_size=8, image_size=24)
+    batches = evaluation_batches(source, Sizes(8, 24))
     assert len(batches) == len(list(batches)) == 5
     assert_same(list(batches), list(batches))  # any number of times
     for batch in batches:
@@ -137,7 +142,7 @@ def test_evaluation_shows_every_image_once_in_order_and_marks_the_padding(source
 
 
 def test_evaluation_of_masks_crops_both_alike(scenes):
-    (batch,) = evaluation_batches(scenes, batch_size=8, image_size=(20, 40))
+    (batch,) = evaluation_batches(scenes, Sizes(8, (20, 40)))
     assert batch["segmentation"].shape == (8, 20, 40)
     seen = np.array([3, 0, 11])[batch["image"].argmax(-1)]
     np.testing.assert_array_equal(
@@ -156,24 +161,24 @@ def test_a_limit_is_stratified_fixed_and_nested(source):
 
 
 def test_a_limit_of_a_segmentation_is_fixed(scenes):
-    batches = evaluation_batches(scenes, batch_size=2, image_size=40, limit=3)
+    batches = evaluation_batches(scenes, Sizes(2, 40, limit=3))
     assert [b["mask"].sum() for b in batches] == [2, 1]
     np.testing.assert_array_equal(subsample(scenes, 3), subsample(scenes, 3))
 
 
 def test_a_corruption_changes_an_image_the_same_way_in_any_batch(source):
     pytest.importorskip("imagecorruptions", reason="imagecorruptions-imaug")
-    settings = {"image_size": 32, "corruption": "gaussian_noise", "severity": 3}
-    (whole,) = evaluation_batches(source, batch_size=35, **settings)
-    parts = list(evaluation_batches(source, batch_size=9, **settings))
+    settings = {"corruption": "gaussian_noise", "severity": 3}
+    (whole,) = evaluation_batches(source, Sizes(35, 32), **settings)
+    parts = list(evaluation_batches(source, Sizes(9, 32), **settings))
     images = np.concatenate([b["image"][b["mask"]] for b in parts])
     np.testing.assert_array_equal(whole["image"], images)
 
-    (part,) = evaluation_batches(source, batch_size=9, limit=9, **settings)
+    (part,) = evaluation_batches(source, Sizes(9, 32, limit=9), **settings)
     np.testing.assert_array_equal(part["image"], images[subsample(source, 9)])
 
-    (clean,) = evaluation_batches(source, batch_size=35, image_size=32)
-    (other,) = evaluation_batches(source, batch_size=35, seed=1, **settings)
+    (clean,) = evaluation_batches(source, Sizes(35, 32))
+    (other,) = evaluation_batches(source, Sizes(35, 32), seed=1, **settings)
     assert (clean["image"] != whole["image"]).mean() > 0.5
     assert (other["image"] != whole["image"]).mean() > 0.5
 
@@ -185,6 +190,6 @@ def test_a_corruption_changes_an_image_the_same_way_in_any_batch(source):
 
 def test_a_corruption_needs_a_severity(source):
     with pytest.raises(ValueError, match="A corruption needs a severity"):
-        evaluation_batches(source, batch_size=4, image_size=32, corruption="fog")
+        evaluation_batches(source, Sizes(4, 32), corruption="fog")
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        evaluation_batches(source, batch_size=0, image_size=32)
+        evaluation_batches(source, Sizes(0, 32))

@@ -6,13 +6,14 @@ import pytest
 from drawn_images import draw_camvid, save
 from experiments.data import DataError
 from experiments.data.camvid import CLASSES, VOID
+from experiments.data.examples import MASK
 from experiments.data.sources import open_source
 
 
 def test_masks_belong_to_their_images(tmp_path):
     root = draw_camvid(tmp_path / "images")
     source = open_source("camvid:val", tmp_path / "data", root)
-    assert (source.task, source.ignore_label) == ("segmentation", VOID)
+    assert (source.target, source.ignore_label) == (MASK, VOID)
     assert source.class_names == CLASSES
     assert source.num_classes == 11
     assert len(source) == 3

@@ -8,6 +8,7 @@ import pytest
 
 from drawn_images import draw_pacs, picture
 from experiments.data import DataError
+from experiments.data.examples import LABEL
 from experiments.data.folders import subfolders
 from experiments.data.pacs import CLASSES, DOMAINS, PARTS, Pacs
 from experiments.data.sources import open_source
@@ -62,8 +63,8 @@ def test_the_rule_of_the_split_stays_as_it_is(folders):
 def test_examples_are_decoded_images_with_their_labels(folders):
     data, _ = folders
     source = open_source("pacs:photo", data)
-    assert (source.task, source.num_classes, source.ignore_label) == (
-        "classification",
+    assert (source.target, source.num_classes, source.ignore_label) == (
+        LABEL,
         7,
         None,
     )

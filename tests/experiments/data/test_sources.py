@@ -11,10 +11,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from drawn_images import draw_camvid, draw_folder, picture, save
-from experiments.data.batches import evaluation_batches, train_batches
+from experiments.data import DataError
+from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.examples import Cache
 from experiments.data.pacs import CLASSES
-from experiments.data.sources import DataError, open_source
+from experiments.data.sources import open_source
 
 CAMVID = 3  # images a split
 
@@ -147,7 +148,7 @@ def test_a_set_of_tfds_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
 
 def test_an_unknown_set_is_told(tmp_path):
     with pytest.raises(
-        DataError, match=r"no data set 'pasc'.*pacs, camvid, digits, image"
+        DataError, match=r"no data set 'pasc'.*pacs, camvid, image_folder"
     ):
         open_source("pasc:photo", tmp_path)
     with pytest.raises(DataError, match="TFDS cannot open 'cifar10/no_such_config'"):
@@ -169,7 +170,7 @@ def test_sets_of_tfds_work_and_grey_becomes_rgb(name, shape):
         assert source[0]["image"].shape == shape
         batches = train_batches(source, batch_size=4, image_size=24, seed=0)
         assert next(iter(batches))["image"].shape == (4, 24, 24, 3)
-        (batch,) = evaluation_batches(source, batch_size=8, image_size=24, limit=5)
+        (batch,) = evaluation_batches(source, Sizes(8, 24, limit=5))
         assert batch["mask"].sum() == 5
 
 

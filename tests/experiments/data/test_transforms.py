@@ -5,11 +5,13 @@ import pytest
 from PIL import Image
 
 from drawn_images import picture
+from experiments.data.examples import MASK
 from experiments.data.transforms import (
     RATIO,
     augment,
     centre_box,
     centre_crop,
+    nearest,
     random_box,
 )
 
@@ -105,11 +107,22 @@ def test_a_mask_moves_with_its_image_and_keeps_its_labels():
             size=(32, 48),
             scale=(0.3, 1.0),
             flip=True,
+            target=MASK,
         )
         assert changed["segmentation"].shape == (32, 48)
         assert set(np.unique(changed["segmentation"])) <= {0, 7, 11}
         seen = np.array([7, 11, 0])[changed["image"].argmax(-1)]
         assert (seen == changed["segmentation"]).mean() > 0.97
+
+
+def test_the_nearest_values_of_a_box_are_those_that_pillow_takes():
+    rng = np.random.default_rng(0)
+    field = rng.integers(0, 256, (37, 53), dtype=np.uint8)
+    for _ in range(100):
+        box = random_box(37, 53, (0.1, 1.0), rng, aspect=1.4)
+        box = tuple(side + rng.uniform(0, 0.01) for side in box[:2]) + box[2:]
+        resized = Image.fromarray(field).resize((28, 20), Image.Resampling.NEAREST, box)
+        np.testing.assert_array_equal(nearest(field, box, (20, 28)), resized)
 
 
 def test_no_dark_border_ever_comes_in():

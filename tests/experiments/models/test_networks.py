@@ -10,15 +10,16 @@ from flax import nnx
 import ftp_optax
 from experiments import models
 from experiments.models import layers, mobilenet, parameters, vit
+from experiments.models.heads import Classifier, Segmenter
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 SIZED = ("vit-tiny-16", "vit-small-16")
 SMALL = ("resnet18-trunk", "resnet18", "resnet18-nf", "mobilenet-v1")
 
 
-def create(name, task="classification", **options):
+def create(name, head=Classifier, **options):
     options |= {"image_size": 32} if name in SIZED else {}
-    return models.create(name, 5, task=task, rngs=nnx.Rngs(0), **options)
+    return models.create(name, 5, head=head, rngs=nnx.Rngs(0), **options)
 
 
 def shape_of(model, images=IMAGES, method="__call__"):
@@ -30,16 +31,16 @@ def shape_of(model, images=IMAGES, method="__call__"):
 
 
 @pytest.mark.parametrize("name", [*SMALL, "resnet50", "vit-tiny-16"])
-def test_logits_are_float32_for_either_task(name):
+def test_logits_are_float32_for_either_head(name):
     logits = shape_of(create(name))
     assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
-    logits = shape_of(create(name, "segmentation", dtype=jnp.bfloat16))
+    logits = shape_of(create(name, Segmenter, dtype=jnp.bfloat16))
     assert (logits.shape, logits.dtype) == ((2, 32, 32, 5), jnp.float32)
 
 
 def test_segmentation_keeps_the_size_of_images_that_no_stride_divides():
     images = np.zeros((1, 90, 61, 3), np.uint8)
-    assert shape_of(create("resnet18-trunk", "segmentation"), images).shape == (
+    assert shape_of(create("resnet18-trunk", Segmenter), images).shape == (
         (1, 90, 61, 5)
     )
 
@@ -177,11 +178,9 @@ def test_max_pooling_is_that_of_reduce_window(side):
     np.testing.assert_array_equal(layers.max_pool(x), expected)
 
 
-def test_an_unknown_name_task_or_size_is_refused():
+def test_an_unknown_name_or_size_is_refused():
     with pytest.raises(ValueError, match=r"name: expected one of .*resnet18-trunk"):
         create("resnet19")
-    with pytest.raises(ValueError, match="task: expected one of classification"):
-        create("resnet18-trunk", "detection")
     with pytest.raises(ValueError, match="multiple of the patch of 16 pixels, got 40"):
         vit.ViT(8, 1, 1, image_size=40, rngs=nnx.Rngs(0))
     model = create("vit-tiny-16")

@@ -9,7 +9,13 @@ import pytest
 import scipy.special
 from sklearn import metrics as oracle
 
-from experiments.metrics import BINS, figures, mean_loss, share_right, tally
+from experiments.tasks.classification import (
+    BINS,
+    figures,
+    mean_loss,
+    share_right,
+    tally,
+)
 
 
 def predictions(n=200, classes=5, seed=0):

@@ -1,18 +1,21 @@
-"""One compiled step of training, the same for every method."""
+"""One compiled step of training, the same for every method, and where arrays live."""
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments.methods import METHODS, Params, Rule, only
-from experiments.metrics import mean_loss, share_right
+from experiments.methods import METHODS, Held, Params, Rule, only
+from experiments.tasks.task import Task
 
-Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...) int32
+Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Recipe:
 
     Attributes:
       method: a key of `METHODS`.
+      held: which leaves it holds, and near what.
       optimizer: "adamw" or "sgd".
       steps: length of the cosine schedule, which ends at `final_scale`.
       warmup_steps: steps of linear warm-up, within `steps`.
@@ -32,10 +36,10 @@ class Recipe:
       label_smoothing: share of the target spread over all classes.
       freeze_statistics: batch norms train as they are tested, by the statistics of the
         pre-training, which then do not move.
-      new: regular expressions of the leaves that have no pre-trained value.
     """
 
     method: str
+    held: Held
     optimizer: str
     steps: int
     warmup_steps: int = 0
@@ -46,7 +50,6 @@ class Recipe:
     accumulate: int = 1
     label_smoothing: float = 0.0
     freeze_statistics: bool = False
-    new: tuple[str, ...] = ()
 
 
 class Knobs(NamedTuple):
@@ -62,6 +65,41 @@ class TrainState(NamedTuple):
     params: Params
     statistics: Params  # of batch norms; empty without
     method: Any
+
+
+class Placement:
+    """A mesh of all devices with one axis, `data`."""
+
+    def __init__(self):
+        self.mesh = jax.make_mesh(
+            (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+        )
+        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self._spread = NamedSharding(self.mesh, PartitionSpec("data"))
+
+    def replicated(self, tree: Any) -> Any:
+        """Copies of the tree's arrays on every device, in buffers of their own."""
+        return jax.tree.map(
+            lambda x: jax.device_put(np.array(x), self._everywhere),
+            jax.device_get(tree),
+        )
+
+    def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A batch of the pipeline, spread over the devices.
+
+        Args:
+          batch: arrays `(n, ...)`: `image`; a target under its name; and `mask`, where
+            the batch may be filled up. `n` is a multiple of the device count.
+
+        Returns:
+          The same; the target is `target`, a whole number int32.
+        """
+        (name,) = batch.keys() - {"image", "mask"}
+        target = batch[name]
+        if target.dtype.kind in "iu":
+            target = target.astype(np.int32)
+        placed = {k: v for k, v in batch.items() if k != name} | {"target": target}
+        return jax.device_put(placed, self._spread)
 
 
 def schedule(recipe: Recipe, learning_rate: jax.typing.ArrayLike) -> optax.Schedule:
@@ -89,7 +127,7 @@ def rule(recipe: Recipe, knobs: Knobs) -> Rule:
         links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
     method = METHODS[recipe.method]
     base = only(optax.chain(*links), method.trains)
-    return method.rule(base, knobs.strength, recipe.new)
+    return method.rule(base, knobs.strength, recipe.held)
 
 
 @functools.partial(jax.jit, static_argnames="recipe")
@@ -106,25 +144,26 @@ def forward(
     *,
     train: bool,
 ) -> tuple[jax.Array, Params]:
-    """Logits, and the statistics of the batch norms after it."""
+    """What the head gives, and the statistics of the batch norms after it."""
     model: Any = nnx.merge(graphdef, params, statistics, copy=True)
-    logits = model(images, train=train)
-    return logits, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
+    outputs = model(images, train=train)
+    return outputs, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
 
 def predict(
     graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
 ) -> jax.Array:
-    """Logits in inference mode."""
+    """What the head gives in inference mode."""
     model: Any = nnx.merge(graphdef, params, statistics)
     return model(images, train=False)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("recipe", "graphdef"), donate_argnames="state"
+    jax.jit, static_argnames=("recipe", "task", "graphdef"), donate_argnames="state"
 )
 def train_step(
     recipe: Recipe,
+    task: Task,
     graphdef: nnx.GraphDef,
     knobs: Knobs,
     state: TrainState,
@@ -135,6 +174,7 @@ def train_step(
 
     Args:
       recipe: see `Recipe`.
+      task: what is learned.
       graphdef: of the model.
       knobs: see `Knobs`.
       state: donated.
@@ -142,24 +182,25 @@ def train_step(
       held_out: another batch, for the methods that need one.
 
     Returns:
-      The new state, and scalars: the mean `loss` and `accuracy` over the batch before
-      the step, and the global norm of its gradient.
+      The new state, and scalars: the mean `loss` and the task's figure over the batch
+      before the step, and the global norm of its gradient.
     """
     tx = rule(recipe, knobs)
 
     def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
         train = not recipe.freeze_statistics
-        logits, statistics = forward(
+        outputs, statistics = forward(
             graphdef, params, statistics, part["image"], train=train
         )
-        loss = mean_loss(logits, part["target"], recipe.label_smoothing)
-        right = share_right(logits, part["target"])
-        return loss, (statistics, {"loss": loss, "accuracy": right})
+        loss = task.loss(outputs, part["target"], recipe.label_smoothing)
+        name, figure = task.glance
+        seen = {"loss": loss, name: figure(outputs, part["target"])}
+        return loss, (statistics, seen)
 
     def held_out_loss(params: Params) -> jax.Array:
         assert held_out is not None
-        logits = predict(graphdef, params, statistics, held_out["image"])
-        return mean_loss(logits, held_out["target"], recipe.label_smoothing)
+        outputs = predict(graphdef, params, statistics, held_out["image"])
+        return task.loss(outputs, held_out["target"], recipe.label_smoothing)
 
     grads, (statistics, scalars) = _gradient(
         jax.grad(loss_fn, has_aux=True), recipe.accumulate, state, batch

@@ -1,7 +1,7 @@
-"""What a model gets right: counts that add up over batches, and the figures they give.
+"""Classification: one label an image, measured by the share that is right.
 
-The same counts serve classification, one prediction an image, and segmentation, one a
-pixel.
+The counts that add up over batches, and the figures they give, serve segmentation too,
+which has one prediction a pixel.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from experiments.data.examples import LABEL
+from experiments.models.heads import Classifier
+from experiments.tasks.task import Features, Head, Probe, Task
 
 BINS = 15  # of the calibration error, of equal width
 
@@ -121,3 +128,77 @@ def share_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
     counts: Any = (labels >= 0) & (labels < logits.shape[-1])
     right = (logits.argmax(-1) == labels) & counts
     return jnp.sum(right) / jnp.maximum(jnp.sum(counts), 1)
+
+
+# ---- A head fitted at once ---------------------------------------------------------
+
+
+def has_class(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Whether each label `(n,)` is that of a class."""
+    return labels < num_classes
+
+
+def require_two_classes(features: Features) -> None:
+    """Raises a `ValueError` if there is nothing to tell apart."""
+    if (found := len(np.unique(features.targets))) < 2:
+        raise ValueError(
+            f"a head is probed on examples of at least two classes, got {found}"
+        )
+
+
+def logistic_regression(features: Features, num_classes: int, strength: float) -> Head:
+    """Multinomial logistic regression on standardised features.
+
+    Args:
+      features: of the training set.
+      num_classes: of the head; a class without examples is never predicted.
+      strength: scikit-learn's `C`, the inverse of the L2 penalty.
+
+    Returns:
+      The head for features as they are, not standardised.
+    """
+    scaler = StandardScaler().fit(features.inputs)
+    model: Any = LogisticRegression(C=strength, max_iter=2000)
+    with threadpool_limits(1):  # on a busy machine more threads wait for each other
+        model.fit(scaler.transform(features.inputs), features.targets)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    scale: Any = scaler.scale_
+    kernel = np.zeros((features.inputs.shape[1], num_classes), np.float32)
+    kernel[:, model.classes_] = (coefficients / scale).T
+    shifted = intercepts - coefficients @ (scaler.mean_ / scale)
+    bias = np.full(num_classes, shifted.min() - 10.0)  # of classes without examples
+    bias[model.classes_] = shifted
+    return Head(kernel, bias.astype(np.float32))
+
+
+def accuracy(head: Head, features: Features) -> float:
+    """The share of features that the head gives the right class."""
+    predicted = (features.inputs @ head.kernel + head.bias).argmax(-1)
+    return float(np.mean(predicted == features.targets))
+
+
+PROBE = Probe(has_class, require_two_classes, logistic_regression, accuracy)
+
+
+def one_a_class(num_classes: int) -> int:
+    """A logit for every class."""
+    return num_classes
+
+
+TASK = Task(
+    name="classification",
+    target=LABEL,
+    head=Classifier,
+    outputs=one_a_class,
+    loss=mean_loss,
+    tally=tally,
+    figures=figures,
+    glance=("accuracy", share_right),
+    metric="accuracy",
+    higher_is_better=True,
+    unit="%",
+    probe=PROBE,
+)

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from drawn_images import draw_pacs
-from experiments import launch
+from experiments import cli
 
 PACS = "--config=experiments/configs/pacs.py"
 STUDY = "--config=experiments/configs/camvid_study.py"
@@ -71,7 +71,7 @@ def test_a_command_line_that_cannot_be_parsed_is_one_line(
 
     with pytest.raises((flags.Error, AttributeError, OSError)) as refused:
         parse()
-    said = launch.reason(refused.value)
+    said = cli.reason(refused.value)
     assert "\n" not in said
     assert re.search(message, said)
 
@@ -92,7 +92,7 @@ def test_a_job_that_is_stopped_before_it_trains_says_so_in_a_line(
 ):
     job = f"""
 import os, signal
-from experiments.launch import launch
+from experiments.cli import launch
 launch("job", lambda *_: os.kill(os.getpid(), signal.{name}), "It stops.")
 """
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """The schedule, the frozen leaves and the probe, each against its definition."""
 
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,10 @@ import pytest
 from flax import nnx
 from sklearn.linear_model import LogisticRegression
 
-from experiments import probe
-from experiments.methods import METHODS, only
-from experiments.metrics import mean_loss
+from experiments import start
+from experiments.methods import METHODS, Held, only
 from experiments.models.layers import batch_norm, normalise
-from experiments.optimization import (
+from experiments.step import (
     Knobs,
     Recipe,
     TrainState,
@@ -24,10 +24,14 @@ from experiments.optimization import (
     schedule,
     train_step,
 )
+from experiments.tasks.classification import TASK, accuracy, logistic_regression
+from experiments.tasks.task import Features
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
-    recipe = Recipe("fine-tune", "adamw", steps=110, warmup_steps=10, final_scale=0.1)
+    recipe = Recipe(
+        "fine-tune", Held(), "adamw", steps=110, warmup_steps=10, final_scale=0.1
+    )
     rate = schedule(recipe, 0.5)
     assert rate(0) == 0
     assert rate(5) == pytest.approx(0.25)
@@ -38,7 +42,7 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
 
 
 def test_without_warm_up_the_first_step_has_the_highest_rate():
-    assert schedule(Recipe("fine-tune", "adamw", steps=10), 0.5)(0) == 0.5
+    assert schedule(Recipe("fine-tune", Held(), "adamw", steps=10), 0.5)(0) == 0.5
 
 
 def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
@@ -54,7 +58,7 @@ def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
 def test_the_base_optimizer_is_optax_and_clips_the_gradient(name):
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([30.0, 40.0])}
     chosen = {"weight_decay": 0.1, "clip_norm": 1.0, "momentum": 0.7}
-    recipe = Recipe("fine-tune", name, steps=10, **chosen)
+    recipe = Recipe("fine-tune", Held(), name, steps=10, **chosen)
     method = rule(recipe, Knobs(0.01, 0.0))
     new, _ = method.step(grads, method.init(params), params, None)
     clipped = np.array([0.6, 0.8])
@@ -90,12 +94,12 @@ def test_frozen_statistics_train_the_network_that_is_tested(freeze):
     graphdef, *parts = nnx.split(Normed(nnx.Rngs(0)), nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, parts)
     logits = predict(graphdef, params, statistics, images)
-    loss = float(mean_loss(logits, batch["target"], 0.0))
+    loss = float(TASK.loss(logits, batch["target"], 0.0))
     before = jax.tree.map(np.array, statistics)
-    recipe = Recipe("fine-tune", "adamw", steps=1, freeze_statistics=freeze)
+    recipe = Recipe("fine-tune", Held(), "adamw", steps=1, freeze_statistics=freeze)
     knobs = Knobs(1e-3, 0.0)
     given = TrainState(params, statistics, init_method(recipe, knobs, params))
-    state, scalars = train_step(recipe, graphdef, knobs, given, batch, None)
+    state, scalars = train_step(recipe, TASK, graphdef, knobs, given, batch, None)
     for leaf in jax.tree.leaves((given.params, given.method)):
         assert leaf.is_deleted(), "a step must not hold the state twice"
     assert (float(scalars["loss"]) == pytest.approx(loss, rel=1e-5)) is freeze
@@ -109,15 +113,15 @@ def features(classes, n=300, seed=0):
     centres = rng.normal(0, 1, (classes, 6))
     scale = np.array([1, 10, 0.1, 1, 1, 5])
     inputs = (centres[labels] + rng.normal(0, 0.8, (n, 6))) * scale + 3
-    return probe.Features(inputs.astype(np.float32), labels)
+    return Features(inputs.astype(np.float32), labels)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_probed_head_predicts_what_scikit_learn_predicts(classes):
     train = features(classes)
-    head = probe.fit(train, classes, 1.0)
+    head = logistic_regression(train, classes, 1.0)
     scaled = (train.inputs - train.inputs.mean(0)) / train.inputs.std(0)
-    model = LogisticRegression(C=1.0, max_iter=2000).fit(scaled, train.labels)
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(scaled, train.targets)
     logits = train.inputs @ head.kernel + head.bias
     np.testing.assert_allclose(
         jax.nn.softmax(logits), model.predict_proba(scaled), atol=2e-3
@@ -126,14 +130,16 @@ def test_a_probed_head_predicts_what_scikit_learn_predicts(classes):
 
 def test_a_class_without_examples_is_never_predicted():
     train = features(3)
-    head = probe.fit(train, 5, 1.0)
+    head = logistic_regression(train, 5, 1.0)
     assert (train.inputs @ head.kernel + head.bias).argmax(-1).max() == 2
 
 
-def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():
+def test_the_strength_of_a_probe_is_chosen_on_the_validation_set(monkeypatch):
     train, validation = features(4), features(4, seed=1)
-    scores = {
-        c: probe.accuracy(probe.fit(train, 4, c), validation) for c in probe.STRENGTHS
-    }
-    _, chosen = probe.best(train, validation, 4)
-    assert scores[chosen] == max(scores.values())
+    monkeypatch.setattr(start, "probing", lambda _: start.Probing(train, validation))
+    source = SimpleNamespace(target=TASK.target, num_classes=4)
+    monkeypatch.setattr(start, "opened", lambda *_: source)
+    head = start.best_head(SimpleNamespace(train="", folders=None))
+    heads = [logistic_regression(train, 4, c) for c in start.STRENGTHS]
+    best = max(accuracy(head, validation) for head in heads)
+    assert accuracy(head, validation) == best

@@ -1,0 +1,9 @@
+"""Segmentation: a class for every pixel, measured by intersection over union."""
+
+from experiments.data.examples import MASK
+from experiments.models.heads import Segmenter
+from experiments.tasks import classification
+
+TASK = classification.TASK._replace(
+    name="segmentation", target=MASK, head=Segmenter, metric="mean_iou"
+)
