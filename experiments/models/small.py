@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models.backbone import Backbone
-from experiments.models.layers import windows
+from experiments.models.layers import window_conv
 
 FEATURES = (16, 32, 64)
 HIDDEN = 128
@@ -17,7 +17,7 @@ HIDDEN = 128
 class Small(Backbone):
     """Three 3 x 3 convolutions of stride 2 on grey images and a hidden layer; biased.
 
-    The convolutions are matrix products of windows with a kernel `(9 * c_in, c_out)`.
+    The kernels of the convolutions are `(9 * c_in, c_out)`.
     No layer keeps statistics of the batch.
     """
 
@@ -48,7 +48,7 @@ class Small(Backbone):
         del train
         x = self.standardise(images).mean(axis=-1, keepdims=True)
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = nnx.relu(conv(windows(x)))
+            x = nnx.relu(window_conv(x, conv))
         return x
 
     def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:

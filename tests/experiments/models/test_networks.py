@@ -171,6 +171,27 @@ def test_nine_products_are_a_grouped_convolution(shape, stride):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "name", ["small", "resnet18-trunk", "mobilenet-v1", "vit-tiny-16"]
+)
+def test_other_devices_than_cpus_compute_the_same_by_plain_operations(
+    name, monkeypatch
+):
+    model = create(name, **({"image_size": 32} if name == "small" else {}))
+    graphdef, state = nnx.split(model)
+    cast = jax.tree.map(np.asarray, state)
+
+    def features(state, images):
+        return nnx.merge(graphdef, state).features(images)
+
+    ours = jax.jit(features)(cast, IMAGES)
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
+    jaxpr = str(jax.make_jaxpr(lambda state: features(state, IMAGES))(cast))
+    assert "conv_general_dilated" in jaxpr
+    plain = jax.jit(lambda state: features(state, IMAGES))(cast)
+    np.testing.assert_allclose(plain, ours, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("side", [8, 9])
 def test_max_pooling_is_that_of_reduce_window(side):
     x = np.random.default_rng(0).uniform(size=(2, side, side, 3)).astype(np.float32)
