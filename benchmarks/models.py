@@ -12,8 +12,7 @@ from flax import nnx
 
 from benchmarks.contenders import Batch, Params
 from experiments import models
-from experiments.models.backbone import Backbone
-from experiments.models.heads import Classifier
+from experiments.models.backbone import Backbone, Classifier
 from experiments.models.weights import load_weights
 
 CLASSES = 10

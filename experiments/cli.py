@@ -27,10 +27,10 @@ from rich.progress import (
 from rich.text import Text
 
 from experiments.configs.base import Config
+from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.models.weights import WeightsError
 from experiments.records import RecordError
-from experiments.settings import SettingError
 
 # ---- A job that a configuration describes -----------------------------------------
 
@@ -207,13 +207,13 @@ def progress(
             yield advance
         return
 
-    shown = done * 10 // total
+    tenths = done * 10 // total
 
     def advance_plainly(running: str, steps: int) -> None:
-        nonlocal done, shown
+        nonlocal done, tenths
         done += steps
-        if done * 10 // total > shown:
-            shown = done * 10 // total
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
             console.print(f"{done:>7,} of {total:,} steps; now {running}")
 
     yield advance_plainly

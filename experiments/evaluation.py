@@ -241,6 +241,22 @@ def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
     return seen
 
 
+def leaves(
+    start: Params, layers: Iterable[str], seen: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Drift, radius, share of bound rows and pre-trained norm of each leaf."""
+    norms = jax.device_get(row_norms(start))
+    return {
+        path: {
+            "drift": seen["drift"][path],
+            "radius": seen["radius"].get(path),
+            "bound": seen["bound"].get(path),
+            "norm": norms[path],
+        }
+        for path in layers
+    }
+
+
 def _holds(state: Any, kind: type) -> bool:
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
     return any(isinstance(node, kind) for node in nodes)

@@ -30,8 +30,9 @@ _DIGITS = 16  # of a digest
 
 def versions(*others: str) -> dict[str, str]:
     """Versions of this package, of what every number rests on, and of `others`."""
-    found = {name: importlib.metadata.version(name) for name in (*PACKAGES, *others)}
-    return {"ftp_optax": ftp_optax.__version__, **found}
+    packages = (*PACKAGES, *others)
+    theirs = {name: importlib.metadata.version(name) for name in packages}
+    return {"ftp_optax": ftp_optax.__version__, **theirs}
 
 
 # ---- What the paths of a configuration lead to --------------------------------------
@@ -60,17 +61,17 @@ def check_contents(out: pathlib.Path, config: Config) -> None:
 
 def _contents(config: Config) -> dict[str, str]:
     """The weights, and the folder of images where nothing else names the data."""
-    contents, weights, data = {}, config.model.weights, config.data
+    contents, weights, data = {}, config.io.weights, config.data
     if weights is not None:
         path = pathlib.Path(weights)
         path = path / records.METRICS if path.is_dir() else path
         if path.is_file():
-            contents["model.weights"] = _digest(path, path.stat().st_mtime_ns)
-    specs = (data.train, data.validation, *data.tests.values())
-    if data.source_dir is not None:
-        folder = pathlib.Path(data.source_dir).expanduser()
+            contents["io.weights"] = _digest(path, path.stat().st_mtime_ns)
+    specs = (data.train, data.validation, *config.evaluation.tests.values())
+    if config.io.source_dir is not None:
+        folder = pathlib.Path(config.io.source_dir).expanduser()
         if folder.is_dir() and (images := _listed(specs, folder)):
-            contents["data.source_dir"] = images
+            contents["io.source_dir"] = images
     return contents
 
 
@@ -186,8 +187,9 @@ class Checkpoints:
     position of each data iterator.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, workers: int):
         self.path = path
+        self._workers = workers  # an iterator goes on with as many as it had
         self._manager = ocp.CheckpointManager(
             path.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -206,7 +208,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardSave(arrays),
-                log=ocp.args.JsonSave(dict(log)),
+                log=ocp.args.JsonSave({**log, "workers": self._workers}),
                 **iterators,
             ),
         )
@@ -229,13 +231,21 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
+        log = self._manager.restore(
+            step, args=ocp.args.Composite(log=ocp.args.JsonRestore())
+        )["log"]
+        if log["workers"] != self._workers:
+            raise RecordError(
+                f"{self.path.parent} is a run in progress (io.workers:"
+                f" {log['workers']} there, {self._workers} now). It goes on with as"
+                " many as it had."
+            )
         iterators = {k: grain.checkpoint.CheckpointRestore(v) for k, v in data.items()}
         try:
-            found = self._manager.restore(
+            restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
                     arrays=ocp.args.StandardRestore(like),
-                    log=ocp.args.JsonRestore(),
                     **iterators,
                 ),
             )
@@ -246,9 +256,11 @@ class Checkpoints:
             ) from error
         # Copied: new arrays, which no compiled step tells from those it made itself.
         arrays = jax.tree.map(
-            lambda x, y: jax.device_put(np.array(x), y.sharding), found["arrays"], like
+            lambda x, y: jax.device_put(np.array(x), y.sharding),
+            restored["arrays"],
+            like,
         )
-        return step, arrays, found["log"]
+        return step, arrays, log
 
     def close(self) -> None:
         self._manager.close()

@@ -25,7 +25,6 @@ from experiments.step import Placement
 from experiments.tasks import TARGETS, task_of
 from experiments.tasks.task import Features, Head
 
-STARTS = ("new head", "probed head", "loaded head")
 HEAD = "^head/"
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)  # scikit-learn's C, less is stronger
 EXAMPLES = 20_000  # at most, images or pixels of the training set, that a fit sees
@@ -49,7 +48,7 @@ class Origin(NamedTuple):
         random ones.
       seed: of the random ones; 0 where `weights` are given.
       dtype: of the computation.
-      head: one of `STARTS`.
+      head: "new head", "probed head" or "loaded head".
       train: the spec of the training set, which a probed head is fitted to.
       validation: the spec of the set that chooses among probed heads.
       folders: where both are.
@@ -165,9 +164,9 @@ def extract(start: Start, source: Source, sizes: Sizes) -> Features:
             values = values[mask]
         inputs.append(features[mask].reshape(-1, features.shape[-1]))
         targets.append(values)
-    found, outputs = np.concatenate(targets), task.outputs(source.num_classes)
-    counts = task.probe.counts(found, outputs)
-    return Features(np.concatenate(inputs)[counts], found[counts])
+    values, outputs = np.concatenate(targets), task.outputs(source.num_classes)
+    counts = task.probe.counts(values, outputs)
+    return Features(np.concatenate(inputs)[counts], values[counts])
 
 
 def _centres(fields: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

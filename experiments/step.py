@@ -1,6 +1,5 @@
 """One compiled step of training, the same for every method, and where arrays live."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import FrozenConfigDict
 
 from experiments.methods import METHODS, Held, Params, Rule, only
 from experiments.tasks.task import Task
@@ -18,38 +18,24 @@ from experiments.tasks.task import Task
 Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...)
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
+class Training(NamedTuple):
     """What is fixed while a model trains; hashable, so that jit can specialise on it.
 
     Attributes:
+      recipe: the group of the configuration; `steps` is the length of the schedule.
+      warmup_steps: steps of linear warm-up, within these.
       method: a key of `METHODS`.
       held: which leaves it holds, and near what.
-      optimizer: "adamw" or "sgd".
-      steps: length of the cosine schedule, which ends at `final_scale`.
-      warmup_steps: steps of linear warm-up, within `steps`.
-      final_scale: the last learning rate, as a share of the highest.
-      weight_decay: towards zero; decoupled for adamw, in the gradient for sgd.
-      momentum: of sgd, Nesterov's.
-      clip_norm: the gradient's largest global norm; 0 for no bound.
-      accumulate: into how many parts a batch is cut; their gradients are averaged.
-      label_smoothing: share of the target spread over all classes.
-      freeze_statistics: batch norms train as they are tested, by the statistics of the
-        pre-training, which then do not move.
+      task: what is learned.
+      graphdef: of the model.
     """
 
+    recipe: FrozenConfigDict
+    warmup_steps: int
     method: str
     held: Held
-    optimizer: str
-    steps: int
-    warmup_steps: int = 0
-    final_scale: float = 0.0
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    clip_norm: float = 0.0
-    accumulate: int = 1
-    label_smoothing: float = 0.0
-    freeze_statistics: bool = False
+    task: Task
+    graphdef: nnx.GraphDef
 
 
 class Knobs(NamedTuple):
@@ -102,21 +88,24 @@ class Placement:
         return jax.device_put(placed, self._spread)
 
 
-def schedule(recipe: Recipe, learning_rate: jax.typing.ArrayLike) -> optax.Schedule:
+def schedule(
+    recipe: Any, warmup_steps: int, learning_rate: jax.typing.ArrayLike
+) -> optax.Schedule:
     """Linear warm-up from 0, then a cosine down to `final_scale` of the highest."""
     shape = optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if recipe.warmup_steps else 1.0,
+        init_value=0.0 if warmup_steps else 1.0,
         peak_value=1.0,
-        warmup_steps=recipe.warmup_steps,
+        warmup_steps=warmup_steps,
         decay_steps=recipe.steps,
         end_value=recipe.final_scale,
     )
     return lambda count: jnp.asarray(learning_rate * shape(count))
 
 
-def rule(recipe: Recipe, knobs: Knobs) -> Rule:
+def rule(training: Training, knobs: Knobs) -> Rule:
     """The method on top of its base optimizer."""
-    rate = schedule(recipe, knobs.learning_rate)
+    recipe: Any = training.recipe
+    rate = schedule(recipe, training.warmup_steps, knobs.learning_rate)
     links = []
     if recipe.clip_norm:
         links.append(optax.clip_by_global_norm(recipe.clip_norm))
@@ -125,15 +114,15 @@ def rule(recipe: Recipe, knobs: Knobs) -> Rule:
     else:
         links.append(optax.add_decayed_weights(recipe.weight_decay))
         links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
-    method = METHODS[recipe.method]
+    method = METHODS[training.method]
     base = only(optax.chain(*links), method.trains)
-    return method.rule(base, knobs.strength, recipe.held)
+    return method.rule(base, knobs.strength, training.held)
 
 
-@functools.partial(jax.jit, static_argnames="recipe")
-def init_method(recipe: Recipe, knobs: Knobs, params: Params) -> Any:
+@functools.partial(jax.jit, static_argnames="training")
+def init_method(training: Training, knobs: Knobs, params: Params) -> Any:
     """The state of the method (and of its optimizer) for these params."""
-    return rule(recipe, knobs).init(params)
+    return rule(training, knobs).init(params)
 
 
 def forward(
@@ -158,13 +147,9 @@ def predict(
     return model(images, train=False)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("recipe", "task", "graphdef"), donate_argnames="state"
-)
+@functools.partial(jax.jit, static_argnames="training", donate_argnames="state")
 def train_step(
-    recipe: Recipe,
-    task: Task,
-    graphdef: nnx.GraphDef,
+    training: Training,
     knobs: Knobs,
     state: TrainState,
     batch: Batch,
@@ -173,19 +158,18 @@ def train_step(
     """One step.
 
     Args:
-      recipe: see `Recipe`.
-      task: what is learned.
-      graphdef: of the model.
+      training: see `Training`.
       knobs: see `Knobs`.
       state: donated.
-      batch: `n` images and their targets; `n` is a multiple of `recipe.accumulate`.
+      batch: `n` images and their targets, `n` a multiple of the recipe's `accumulate`.
       held_out: another batch, for the methods that need one.
 
     Returns:
       The new state, and scalars: the mean `loss` and the task's figure over the batch
       before the step, and the global norm of its gradient.
     """
-    tx = rule(recipe, knobs)
+    recipe: Any = training.recipe
+    task, graphdef, tx = training.task, training.graphdef, rule(training, knobs)
 
     def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
         train = not recipe.freeze_statistics

@@ -1,7 +1,7 @@
 r"""Fine-tunes one model with one method, and measures it on every domain.
 
     python -m experiments.train --config=experiments/configs/pacs.py \
-        --config.model.weights=RESNET18.npz --config.method=ftp --out=runs/pacs/ftp
+        --config.io.weights=RESNET18.npz --config.method.name=ftp --out=runs/pacs/ftp
 
 Every option of the configuration can be set from the command line. The same command run
 again goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse, and ends
@@ -20,11 +20,11 @@ from rich.console import Console
 
 from experiments import evaluation, records
 from experiments.cli import Interrupted, Interruption, launch, progress
-from experiments.configs.base import Config
+from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
 from experiments.methods import METHODS, Params, mixed
+from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
-from experiments.settings import check, plain_dict
 from experiments.setup import Setup, set_up
 from experiments.start import probing, with_head
 from experiments.step import Placement, TrainState, init_method, train_step
@@ -60,17 +60,17 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
       ValueError: data, weights, configuration or folder do not fit.
       Interrupted: a signal arrived while it trained; the run is saved.
     """
-    check(config)
+    check(config, METHODS, MODELS)
     record = records.open_run(out, plain_dict(config))
     check_contents(out, config)
     if record:
         return record
     setup = set_up(config)
-    method = METHODS[config.method]
+    method = METHODS[config.method.name]
     if method.probes:
         trained = fit_probe(setup)
-    elif config.trained_from:
-        trained = load(setup, pathlib.Path(config.trained_from))
+    elif config.io.trained_from:
+        trained = load(setup, pathlib.Path(config.io.trained_from))
     else:
         trained = train(setup, out, console)
     if method.mixes:
@@ -86,14 +86,15 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
 
 def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     """Takes every step, keeps what ID validation likes best, saves on the way."""
-    config, recipe, knobs = setup.config, setup.recipe, setup.knobs
+    config, training, knobs = setup.config, setup.training, setup.knobs
+    recipe: Any = training.recipe
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
     pretrained, statistics = start
-    state = TrainState(pretrained, statistics, init_method(recipe, knobs, pretrained))
+    state = TrainState(pretrained, statistics, init_method(training, knobs, pretrained))
     state = setup.placement.replicated(state)  # donated: in buffers of its own
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
-    checkpoints = Checkpoints(out / records.CHECKPOINTS)
+    checkpoints = Checkpoints(out / records.CHECKPOINTS, config.io.workers)
     step, saved = 0, None
     if restored := checkpoints.restore(arrays, batches):
         step, arrays, saved = restored
@@ -105,21 +106,21 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         checkpoints.save(step, content, log.saved(), batches)
 
     with (
-        progress(console, recipe.steps, step, config.batch_size) as advance,
+        progress(console, recipe.steps, step, config.recipe.batch_size) as advance,
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
     ):
         began = time.monotonic()
         while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
-            state, scalars = train_step(
-                *(recipe, setup.task, setup.start.graphdef, knobs),
-                *(state, batch, held_out),
-            )
+            state, scalars = train_step(training, knobs, state, batch, held_out)
             step += 1
             log.step(scalars)
             last = step == recipe.steps
-            due, ends = step % config.observe_every == 0, step % per_epoch == 0
+            due, ends = (
+                step % config.evaluation.observe_every == 0,
+                step % per_epoch == 0,
+            )
             seen = {}
             if due or ends or last:
                 seen = evaluation.observe(pretrained, state.params, state.method)
@@ -135,7 +136,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
                     log.seen = records.jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
-            if interruption.number or step % config.save_every == 0:
+            if interruption.number or step % config.io.save_every == 0:
                 log.seconds += time.monotonic() - began
                 save()
                 began = time.monotonic()
@@ -155,15 +156,15 @@ def iterators(setup: Setup) -> dict[str, Any]:
     config, data = setup.config, setup.config.data
     endless = functools.partial(
         train_batches,
-        batch_size=config.batch_size,
+        batch_size=config.recipe.batch_size,
         image_size=tuple(data.image_size),
         seed=config.seed,
-        workers=data.workers,
-        cache=data.cache,
+        workers=config.io.workers,
+        cache=config.io.cache,
     )
     scale, flip = tuple(data.scale), data.flip
     batches = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
-    if METHODS[config.method].needs_held_out:
+    if METHODS[config.method.name].needs_held_out:
         still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
         batches["held_out"] = iter(still)
     return batches
@@ -224,16 +225,17 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     """The record of a run: what it was, how it went, and what the model can do now."""
     model, log = (trained.params, trained.statistics), trained.log
+    layers = setup.start.layers
     figures = setup.evaluator.everywhere(model, setup.domains)
     record = setup.description() | {
         "status": "diverged" if trained.diverged else "finished",
         "id_val": validate(setup, model),
         "evaluation": figures,
         "summary": evaluation.summarise(figures, setup.task),
-        "leaves": leaves(setup, trained),
+        "leaves": evaluation.leaves(setup.start.params, layers, trained.seen),
     }
     if log is not None:
-        images = log.history["step"][-1] * setup.config.batch_size
+        images = log.history["step"][-1] * setup.config.recipe.batch_size
         record |= {
             "steps": log.history["step"][-1],
             "seconds": log.seconds,
@@ -244,12 +246,12 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
         }
     if not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
-    if setup.config.wise_alphas:
+    if setup.config.evaluation.wise_alphas:
         ends = (setup.start.params, setup.start.statistics), model
         record["wise_curve"] = evaluation.wise_curve(
             setup.evaluator,
             ends,
-            setup.config.wise_alphas,
+            setup.config.evaluation.wise_alphas,
             setup.domains,
             setup.validation,
         )
@@ -259,20 +261,6 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
 def validate(setup: Setup, model: evaluation.Model) -> float:
     """The headline metric on the whole ID validation set."""
     return setup.evaluator.validate(model, setup.validation)
-
-
-def leaves(setup: Setup, trained: Trained) -> dict[str, dict[str, float | None]]:
-    """Drift, radius, share of bound rows and pre-trained norm of each leaf."""
-    norms = jax.device_get(evaluation.row_norms(setup.start.params))
-    return {
-        path: {
-            "drift": trained.seen["drift"][path],
-            "radius": trained.seen["radius"].get(path),
-            "bound": trained.seen["bound"].get(path),
-            "norm": norms[path],
-        }
-        for path in setup.start.layers
-    }
 
 
 def start_evaluation(setup: Setup) -> dict[str, Any]:

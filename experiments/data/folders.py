@@ -61,22 +61,22 @@ def images(folder: Path) -> list[Path]:
     Raises:
       DataError: if there are none, or one is a link to nothing.
     """
-    found = sorted(
+    files = sorted(
         p
         for p in folder.iterdir()
         if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
     )
-    if not found:
+    if not files:
         raise DataError(
             f"{folder} holds no images ({', '.join(SUFFIXES)}). Add some or remove "
             "the folder."
         )
-    if broken := next((p for p in found if not p.exists()), None):
+    if broken := next((p for p in files if not p.exists()), None):
         raise DataError(
             f"{broken} is a link to {broken.readlink()}, which is not there. Mend or "
             "remove it."
         )
-    return found
+    return files
 
 
 def passed_over(listing: Listing) -> list[Path]:
@@ -265,14 +265,14 @@ def check_counts(builder: Any, listing: Listing) -> None:
         records = builder.as_data_source(split, decoders=encoded)
         if "label" in features:
             names = features["label"].names
-            found = Counter(names[record["label"]] for record in records)
+            prepared = Counter(names[record["label"]] for record in records)
             expected = Counter(str(picture.target) for picture in pictures)
         else:
-            found, expected = len(list(records)), len(pictures)
-        if found != expected:
+            prepared, expected = len(list(records)), len(pictures)
+        if prepared != expected:
             raise DataError(
-                f"{builder.name} was prepared with {found} images in {split}, but the "
-                f"folder holds {expected}. Did it change meanwhile? Start again."
+                f"{builder.name} was prepared with {prepared} images in {split}, but "
+                f"the folder holds {expected}. Did it change meanwhile? Start again."
             )
 
 

@@ -16,10 +16,8 @@ import jax.core
 import numpy as np
 from flax import nnx
 
-from experiments.models import mobilenet, parameters, resnet, small, vit
-from experiments.models.backbone import Backbone
-from experiments.models.heads import Classifier
-from experiments.models.parameters import layer_names
+from experiments.models import mobilenet, resnet, small, vit
+from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 
 __all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
@@ -51,7 +49,7 @@ def create(
     Args:
       name: one of `MODELS`.
       outputs: how many numbers the head gives, such as one a class.
-      head: one of `experiments.models.heads`.
+      head: `Classifier` or `Segmenter` of `experiments.models.backbone`.
       rngs: for the backbone's weights.
       options: of the backbone: `dtype` in which it computes (parameters are float32);
         `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
@@ -75,4 +73,4 @@ def create(
     if isinstance(key, jax.core.Tracer):  # someone traces or compiles this
         return make(rngs)
     seed = np.asarray(jax.random.key_data(key))
-    return parameters.drawn(lambda: make(nnx.Rngs(0)), seed)
+    return drawn(lambda: make(nnx.Rngs(0)), seed)

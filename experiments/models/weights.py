@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.models.backbone import Backbone
+from experiments.models.backbone import Backbone, names_and_leaves, replace
 from experiments.models.naming import OWN, Rule, Table
-from experiments.models.parameters import names_and_leaves, replace
 
 Arrays = dict[str, np.ndarray]
 
@@ -86,10 +85,10 @@ def _choose(model: Any, arrays: Arrays, path: pathlib.Path) -> Table:
     other = max((t for network in networks for t in network.tables), key=known)
     if known(best) and known(best) >= known(other):
         return best
-    found = f"It looks like {other.source}" if known(other) else "It holds"
+    guess = f"It looks like {other.source}" if known(other) else "It holds"
     raise WeightsError(
         f"{path}: expected {' or '.join(table.source for table in expected)}."
-        f" {found}: {_listed(list(arrays))}. Choose the model that the weights were"
+        f" {guess}: {_listed(list(arrays))}. Choose the model that the weights were"
         " made for, or load_weights with a table of your own."
     )
 
@@ -251,7 +250,7 @@ def _read_torch(path: pathlib.Path) -> Arrays:
             f"{path}: pip install torch to read it, or save it as safetensors"
         ) from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, and pickled code is never run. Save the"
@@ -260,12 +259,14 @@ def _read_torch(path: pathlib.Path) -> Arrays:
     except Exception as error:  # a damaged file fails in any way
         raise WeightsError(f"{path} cannot be read as torch's: {error}") from error
     for wrapper in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: expected a state_dict, got {type(found).__name__}")
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: expected a state_dict, got {type(content).__name__}"
+        )
     return {
         name.removeprefix("module."): value.float().numpy()
-        for name, value in found.items()
+        for name, value in content.items()
         if isinstance(value, torch.Tensor)
     }

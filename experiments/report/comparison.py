@@ -5,37 +5,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from experiments import records
+from experiments.configs.base import GROUPS, grouped
 
 # Runs may differ in these and still be compared: what methods are tuned by, what is
 # looked at on the way, and how fast it goes. `records` knows more of the last.
 _OWN = (
-    "method",
-    "learning_rate",
-    "strength",
+    "method.name",
+    "method.learning_rate",
+    "method.strength",
     "seed",
-    "observe_every",
-    "wise_alphas",
-    "evaluation_batch_size",
+    "evaluation.observe_every",
+    "evaluation.wise_alphas",
+    "evaluation.batch_size",
 )
-_TITLED = ("name", "model.name", "start", "data.image_size")  # `Comparison` has them
+_TITLED = (
+    "name",
+    "model.name",
+    "model.start",
+    "data.image_size",
+)  # `Comparison` has them
 # What plays no part in a run that takes no steps.
-_TRAINING = (
-    "epochs",
-    "steps",
-    "batch_size",
-    "optimizer",
-    "weight_decay",
-    "momentum",
-    "warmup_epochs",
-    "final_scale",
-    "clip_norm",
-    "accumulate",
-    "label_smoothing",
-    "freeze_statistics",
-    "data.scale",
-    "data.flip",
-)
-_FOLDER, _BUILT_FROM = "data.source_dir", "image_folder:"
+_TRAINING = ("recipe.", "data.scale", "data.flip")
+_FOLDER, _BUILT_FROM = "io.source_dir", "image_folder:"
 _MOST = 4  # options that a title names
 
 Options = tuple[tuple[str, str], ...]  # name and value in words, by name
@@ -66,10 +57,10 @@ class Comparison(NamedTuple):
 
 def comparison(record: Mapping[str, Any], stage: str) -> Comparison:
     """What the title of a comparison says of a run."""
-    config = record.get("config") or {}
+    config = grouped(record.get("config") or {})
     # The start that was asked for: LP-FT probes the head first in any case, and still
     # competes with the methods that begin with a new one.
-    start = config.get("start", record["start"])
+    start = (config.get("model") or {}).get("start", record["start"])
     # Beside their configuration, records may hold the height alone.
     size = (config.get("data") or {}).get("image_size", record["image_size"])
     sides = list(dict.fromkeys(size)) if isinstance(size, list) else [size]
@@ -89,20 +80,21 @@ def options(config: Mapping[str, Any]) -> Options:
 
     The folder of images is one where nothing but its name says which data it holds.
     """
-    every = records.options(config, records.FREE_WHEN_FINISHED)
+    every = records.options(config, records.FREE)
     found = {
         name: in_words(value)
         for name, value in every.items()
         if name not in (*_OWN, *_TITLED)
     }
     if any(str(value).startswith(_BUILT_FROM) for value in every.values()):
-        found[_FOLDER] = pathlib.PurePath(config["data"].get("source_dir") or "").name
+        folder = grouped(config).get("io", {}).get("source_dir")
+        found[_FOLDER] = pathlib.PurePath(folder or "").name
     return tuple(sorted(found.items()))
 
 
 def without_training(found: Options) -> Options:
     """The options that a run obeys even if it takes no steps."""
-    return tuple(pair for pair in found if pair[0] not in _TRAINING)
+    return tuple(pair for pair in found if not pair[0].startswith(_TRAINING))
 
 
 def differing(own: Options, others: Iterable[Options]) -> str:
@@ -135,5 +127,5 @@ def in_words(value: Any) -> str:
 
 
 def _label(name: str) -> str:
-    short = name.removeprefix("data.").removeprefix("model.")
+    short = name.partition(".")[2] if name.split(".")[0] in GROUPS else name
     return short.replace(".", " ").replace("_", " ")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments import json_files
+from experiments.configs.base import grouped
 from experiments.report.comparison import Comparison, Options, comparison, options
 
 JOB = "experiments.train"
@@ -125,7 +126,8 @@ class Run:
     @property
     def trained(self) -> bool:
         """Whether it took steps, rather than a probe or the weights of another run."""
-        loaded = (self.record.get("config") or {}).get("trained_from")
+        config = grouped(self.record.get("config") or {})
+        loaded = (config.get("io") or {}).get("trained_from")
         return not self.probed and not loaded
 
     @property

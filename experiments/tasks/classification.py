@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from experiments.data.examples import LABEL
-from experiments.models.heads import Classifier
+from experiments.models.backbone import Classifier
 from experiments.tasks.task import Features, Head, Probe, Task
 
 BINS = 15  # of the calibration error, of equal width
@@ -140,9 +140,9 @@ def has_class(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 def require_two_classes(features: Features) -> None:
     """Raises a `ValueError` if there is nothing to tell apart."""
-    if (found := len(np.unique(features.targets))) < 2:
+    if (classes := len(np.unique(features.targets))) < 2:
         raise ValueError(
-            f"a head is probed on examples of at least two classes, got {found}"
+            f"a head is probed on examples of at least two classes, got {classes}"
         )
 
 

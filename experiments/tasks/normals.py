@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data.examples import Target, decoded
-from experiments.models.heads import Segmenter
+from experiments.models.backbone import Segmenter
 from experiments.tasks.task import Features, Head, Probe, Task
 
 UNDER = (11.25, 22.5, 30.0)  # degrees

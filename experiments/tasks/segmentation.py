@@ -1,7 +1,7 @@
 """Segmentation: a class for every pixel, measured by intersection over union."""
 
 from experiments.data.examples import MASK
-from experiments.models.heads import Segmenter
+from experiments.models.backbone import Segmenter
 from experiments.tasks import classification
 
 TASK = classification.TASK._replace(

@@ -9,14 +9,16 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from ml_collections import FrozenConfigDict
 from sklearn.linear_model import LogisticRegression
 
 from experiments import start
+from experiments.configs import base
 from experiments.methods import METHODS, Held, only
 from experiments.models.layers import batch_norm, normalise
 from experiments.step import (
     Knobs,
-    Recipe,
+    Training,
     TrainState,
     init_method,
     predict,
@@ -28,11 +30,17 @@ from experiments.tasks.classification import TASK, accuracy, logistic_regression
 from experiments.tasks.task import Features
 
 
+def recipe(**changes):
+    return FrozenConfigDict(base.get_config().recipe.to_dict() | changes)
+
+
+def training(graphdef=None, **changes):
+    """Fine-tuning."""
+    return Training(recipe(**changes), 0, "fine-tune", Held(), TASK, graphdef)
+
+
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
-    recipe = Recipe(
-        "fine-tune", Held(), "adamw", steps=110, warmup_steps=10, final_scale=0.1
-    )
-    rate = schedule(recipe, 0.5)
+    rate = schedule(recipe(steps=110, final_scale=0.1), 10, 0.5)
     assert rate(0) == 0
     assert rate(5) == pytest.approx(0.25)
     assert rate(10) == pytest.approx(0.5)
@@ -42,7 +50,7 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
 
 
 def test_without_warm_up_the_first_step_has_the_highest_rate():
-    assert schedule(Recipe("fine-tune", Held(), "adamw", steps=10), 0.5)(0) == 0.5
+    assert schedule(recipe(steps=10), 0, 0.5)(0) == 0.5
 
 
 def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
@@ -58,8 +66,7 @@ def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
 def test_the_base_optimizer_is_optax_and_clips_the_gradient(name):
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([30.0, 40.0])}
     chosen = {"weight_decay": 0.1, "clip_norm": 1.0, "momentum": 0.7}
-    recipe = Recipe("fine-tune", Held(), name, steps=10, **chosen)
-    method = rule(recipe, Knobs(0.01, 0.0))
+    method = rule(training(optimizer=name, steps=10, **chosen), Knobs(0.01, 0.0))
     new, _ = method.step(grads, method.init(params), params, None)
     clipped = np.array([0.6, 0.8])
     if name == "adamw":
@@ -96,10 +103,10 @@ def test_frozen_statistics_train_the_network_that_is_tested(freeze):
     logits = predict(graphdef, params, statistics, images)
     loss = float(TASK.loss(logits, batch["target"], 0.0))
     before = jax.tree.map(np.array, statistics)
-    recipe = Recipe("fine-tune", Held(), "adamw", steps=1, freeze_statistics=freeze)
+    fixed = training(graphdef, steps=1, freeze_statistics=freeze)
     knobs = Knobs(1e-3, 0.0)
-    given = TrainState(params, statistics, init_method(recipe, knobs, params))
-    state, scalars = train_step(recipe, TASK, graphdef, knobs, given, batch, None)
+    given = TrainState(params, statistics, init_method(fixed, knobs, params))
+    state, scalars = train_step(fixed, knobs, given, batch, None)
     for leaf in jax.tree.leaves((given.params, given.method)):
         assert leaf.is_deleted(), "a step must not hold the state twice"
     assert (float(scalars["loss"]) == pytest.approx(loss, rel=1e-5)) is freeze

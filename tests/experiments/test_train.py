@@ -80,9 +80,9 @@ def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
         other = small_config(
             method="wise-ft", trained_from=str(tmp_path / "tuned"), **{option: value}
         )
-        with pytest.raises(records.RecordError, match=rf"trained_from: .*\({option}: "):
+        with pytest.raises(records.RecordError, match=rf"trained_from: .*{option}: "):
             train.run(other, tmp_path / option, QUIET)
-    mixed.trained_from = str(tmp_path / "mixed")
+    mixed.io.trained_from = str(tmp_path / "mixed")
     with pytest.raises(records.RecordError, match=r"run of wise-ft; expected one of f"):
         train.run(mixed, tmp_path / "again", QUIET)
 
@@ -155,12 +155,11 @@ def test_accumulation_leaves_every_image_on_its_device():
         setup = train.set_up(small_config(batch_size=64, accumulate=4))
         begin = setup.start.params, setup.start.statistics
         params, statistics = setup.placement.replicated(begin)
-        method = train.init_method(setup.recipe, setup.knobs, params)
+        method = train.init_method(setup.training, setup.knobs, params)
         state = train.TrainState(params, statistics, method)
         batch, _ = train.next_batches(setup.placement, train.iterators(setup))
         step = train.train_step.lower(
-            *(setup.recipe, setup.task, setup.start.graphdef, setup.knobs),
-            *(state, batch, None),
+            setup.training, setup.knobs, state, batch, None
         )
         print(step.compile().as_text())
         """,

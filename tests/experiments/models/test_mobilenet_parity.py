@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason=REASON)
 from flax import nnx
 
 from experiments import models
-from experiments.models import parameters
+from experiments.models import backbone
 from experiments.models.weights import norm_of
 
 BUFFERS = {
@@ -38,13 +38,13 @@ def randomised(name):
         return random.uniform(low, low + 1, leaf.shape)
 
     model = models.create(name, 3, rngs=nnx.Rngs(0))
-    parameters.replace(model, value)
+    backbone.replace(model, value)
     return model
 
 
 def copied(model, theirs):
     """Their network with our weights: convolutions come in the same order in both."""
-    arrays = parameters.names_and_leaves(model)
+    arrays = backbone.names_and_leaves(model)
     state = theirs.state_dict()
     ours = [name.removesuffix("/kernel") for name in models.layer_names(model)]
     ours = [name for name in ours if f"{name}/kernel" in arrays and name != "head"]

@@ -9,8 +9,8 @@ from flax import nnx
 
 import ftp_optax
 from experiments import models
-from experiments.models import layers, mobilenet, parameters, vit
-from experiments.models.heads import Classifier, Segmenter
+from experiments.models import backbone, layers, mobilenet, vit
+from experiments.models.backbone import Classifier, Segmenter
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 SIZED = ("vit-tiny-16", "vit-small-16")
@@ -88,7 +88,7 @@ def test_a_model_that_is_created_under_jit_has_the_same_structure():
 
 @pytest.mark.parametrize("name", ["resnet18-nf", "resnet50-nf", "resnet18-trunk"])
 def test_norm_free_networks_have_biases_and_no_statistics(name):
-    names = set(parameters.names_and_leaves(create(name)))
+    names = set(backbone.names_and_leaves(create(name)))
     assert not any("bn" in name for name in names)
     kernels = {name for name in names if name.endswith("/kernel")}
     assert {name.replace("/kernel", "/bias") for name in kernels} <= names
@@ -128,7 +128,7 @@ def test_a_row_of_a_depthwise_kernel_feeds_one_channel():
 
 
 def test_training_moves_the_running_statistics_and_evaluation_does_not():
-    block = parameters.drawn(
+    block = backbone.drawn(
         lambda: mobilenet.SeparableBlock(4, 6, 1, dtype=jnp.float32, rngs=nnx.Rngs(0)),
         seed=0,
     )

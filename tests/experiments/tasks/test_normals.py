@@ -10,10 +10,10 @@ from PIL import Image
 
 from drawn_scenes import SIDE, prepare, scene
 from experiments import train
+from experiments.configs.values import SettingError
 from experiments.data.batches import train_batches
 from experiments.data.sources import open_source
 from experiments.data.transforms import apply
-from experiments.settings import SettingError
 from experiments.setup import set_up
 from experiments.tasks import TARGETS, normals, task_of
 from experiments.tasks.normals import TASK
@@ -151,14 +151,14 @@ def config(data_dir, **changes):
         **{
             "data.train": "scenes:train",
             "data.validation": "scenes:val",
-            "data.data_dir": str(data_dir),
+            "io.data_dir": str(data_dir),
             "data.image_size": (SIDE, SIDE),
             "model.name": "mobilenet-v1",
             "start": "probed head",
             **changes,
         }
     )
-    found.data.tests = {"id": "scenes:test", "ood": "scenes:val"}
+    found.evaluation.tests = {"id": "scenes:test", "ood": "scenes:val"}
     return found
 
 
