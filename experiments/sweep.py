@@ -151,7 +151,7 @@ def sweep(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]
     stage = run_all(config, list(tuning(config)), out, console)
     scores: dict[tuple[str, Setting], list[float]] = {}
     for planned, record in stage.items():
-        sign = 1 if record["higher_is_better"] else -1
+        sign = 1 if record.get("higher_is_better", True) else -1
         finished = record["status"] == "finished"  # else it loses to all that have
         score = sign * record["id_val"] if finished else -math.inf
         scores.setdefault((planned.method, planned.setting), []).append(score)

@@ -150,3 +150,23 @@ def test_the_strength_of_a_probe_is_chosen_on_the_validation_set(monkeypatch):
     heads = [logistic_regression(train, 4, c) for c in start.STRENGTHS]
     best = max(accuracy(head, validation) for head in heads)
     assert accuracy(head, validation) == best
+
+
+@pytest.mark.parametrize("name", ["l2-sp", "mars-pgm", "ftp", "tpgm"])
+def test_a_method_is_told_what_to_hold_and_near_what(name):
+    params = {"a": {"kernel": jnp.ones((2, 3))}, "head": {"kernel": jnp.ones((2, 3))}}
+    grads = jax.tree.map(lambda x: -x, params)  # away from zero
+    loss = lambda params: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    def stepped(held):
+        fixed = training(steps=10)._replace(method=name, held=held)
+        method = rule(fixed, Knobs(0.1, 0.5))
+        state, new = method.init(params), params
+        for _ in range(3):
+            new, state = method.step(grads, state, new, loss)
+        return new["a"]["kernel"], new["head"]["kernel"]
+
+    held, free = stepped(Held(exclude=("^head/",)))
+    near_zero, also_free = stepped(Held(exclude=("^head/",), anchor=0.0))
+    np.testing.assert_array_equal(free, also_free)
+    assert (np.abs(near_zero) < np.abs(held)).all()
