@@ -58,7 +58,7 @@ def get_config(part: str = "") -> Config:
     Args:
       part: "" for a run; "study:<model>,<start>"; or "kappa:<model>,<start>", also with
         ",variants". The model is "resnet18-trunk" or "mobilenet-v1", the start "new" (a
-        zero head) or "probed" (logistic regression).
+        zero head) or "probed" (logistic regression); "study" alone has the first ones.
     """
     config = base.get_config()
     config.name = "pacs"
@@ -78,6 +78,7 @@ def get_config(part: str = "") -> Config:
 
 def _study(run: Config, part: str) -> Config:
     kind, _, rest = part.partition(":")
+    rest = rest or "resnet18-trunk,new"
     variants = kind == "kappa" and rest.endswith(",variants")
     model, _, start = rest.removesuffix(",variants" if variants else "").partition(",")
     if (

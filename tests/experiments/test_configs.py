@@ -31,7 +31,7 @@ STUDIES = [
     ("digits", "study"),
     ("image_folder", "study"),
     ("image_folder", "study:sketch,night"),
-    ("pacs", "study:resnet18-trunk,new"),
+    ("pacs", "study"),
     ("pacs", "study:resnet18-trunk,probed"),
     ("pacs", "study:mobilenet-v1,new"),
     ("pacs", "study:mobilenet-v1,probed"),
