@@ -36,24 +36,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 # What a run may be continued with after it has changed: it decides where things are
 # found and how fast they come, not what the numbers are.
-FREE = ("cache", "data_dir", "save_every", "source_dir", "trained_from", "weights")
-# These as well once it is finished: a data iterator goes on with as many workers.
-FREE_WHEN_FINISHED = (*FREE, "workers")
+FREE = ("io.",)
 # What a run that mixes the weights of another one may have of its own.
-_FREE_TO_MIX = (
-    *FREE_WHEN_FINISHED,
-    "corruptions",
-    "evaluation_batch_size",
-    "id",
-    "limit",
-    "method",
-    "name",
-    "observe_every",
-    "own_classes",
-    "severities",
-    "strength",
-    "wise_alphas",
-)
+_FREE_TO_MIX = ("io.", "evaluation.", "name", "method.name", "method.strength")
 
 
 def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -72,8 +57,7 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     config = jsonable(config)
     file, metrics = out / CONFIG, out / METRICS
     if file.exists() and (begun(out) or not _is_ours(read(file))):
-        free = FREE_WHEN_FINISHED if metrics.exists() else FREE
-        if changed := differences(read(file), config, free):
+        if changed := differences(read(file), config, FREE):
             raise RecordError(
                 f"{out} is a run of another configuration ({changed}). Use another"
                 " --out, or remove the folder."
@@ -97,12 +81,12 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
 
 
 def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
-    """A recorded configuration as one level, without the options that are `free`.
+    """A recorded configuration as one level, without what begins as one of `free`.
 
     An option that is younger than the run had its default there.
     """
     every = _defaults() | flat(config)
-    return {k: v for k, v in every.items() if k.rpartition(".")[2] not in free}
+    return {k: v for k, v in every.items() if not k.startswith(tuple(free))}
 
 
 @functools.cache
@@ -128,11 +112,11 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
     record = read(run / METRICS)
     if record["method"] != TRAINS_FOR_OTHERS:
         raise RecordError(
-            f"trained_from: {run} is a run of {record['method']}; expected one of"
+            f"io.trained_from: {run} is a run of {record['method']}; expected one of"
             f" {TRAINS_FOR_OTHERS}."
         )
     if changed := differences(record["config"], jsonable(config), _FREE_TO_MIX):
-        raise RecordError(f"trained_from: {run} is another training ({changed}).")
+        raise RecordError(f"io.trained_from: {run} is another training ({changed}).")
     return record
 
 
@@ -179,7 +163,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
     """
     if not ((run / METRICS).is_file() and (run / SELECTED).is_dir()):
         raise RecordError(
-            f"model.weights: {run} is not the folder of a finished run; it needs"
+            f"io.weights: {run} is not the folder of a finished run; it needs"
             f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
         )
     with ocp.StandardCheckpointer() as checkpointer:
@@ -191,7 +175,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
     for path in sorted({*here, *there}):
         if here.get(path) != there.get(path) and not path.startswith("params/head/"):
             raise RecordError(
-                f"model.weights: {run} is a run of another model,"
+                f"io.weights: {run} is a run of another model,"
                 f" {read(run / METRICS)['model']}: {path} is {there.get(path)} there,"
                 f" {here.get(path)} here."
             )

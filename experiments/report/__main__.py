@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 
 from experiments import json_files, studies
-from experiments.options import Formatter
+from experiments.cli import Formatter
 from experiments.records import METRICS
 from experiments.report import page
 from experiments.report.frame import frame, groups
