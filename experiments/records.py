@@ -1,6 +1,8 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
 import functools
+import json
+import math
 import os
 import pathlib
 import platform
@@ -12,9 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import json_files
 from experiments.configs.base import get_config
-from experiments.json_files import flat, jsonable, write
 
 JOB = "experiments.train"
 CONFIG = "config.json"
@@ -29,9 +29,57 @@ class RecordError(ValueError):
     """The folder holds something that this run must not touch or continue."""
 
 
+# ---- JSON files that are whole or not there ----------------------------------------
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON; what is not a finite number becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once or not at all."""
+    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file at once or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def read(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
-    return json_files.read(path, RecordError)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, got {type(content)}.")
+    return content
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one level: `{"data.flip": True}`."""
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+# ---- The folder of a run -----------------------------------------------------------
 
 
 # What a run may be continued with after it has changed: it decides where things are

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from tensorboardX import SummaryWriter
 
 import ftp_optax
-from experiments import json_files, records
+from experiments import records
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
 from experiments.records import RecordError
@@ -56,7 +56,7 @@ def check_contents(out: pathlib.Path, config: Config) -> None:
                 " remove the folder."
             )
     if not (out / records.METRICS).exists():
-        json_files.write(file, noted | now)
+        records.write(file, noted | now)
 
 
 def _contents(config: Config) -> dict[str, str]:

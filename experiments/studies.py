@@ -14,9 +14,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.json_files import flat, jsonable
 from experiments.methods import METHODS
-from experiments.records import JOB, RecordError
+from experiments.records import JOB, RecordError, flat, jsonable
 
 SCHEMA = 1
 FILE = "study.jsonl"  # in the folder of a sweep

@@ -26,12 +26,12 @@ from experiments.quickstart.network import Params, init_params
 from experiments.quickstart.resumable import Desk, thin, train
 from experiments.quickstart.run_directory import (
     RunDirectory,
-    RunDirectoryError,
     SaveTimer,
     clear,
     run_name,
 )
 from experiments.quickstart.training import Recipe, batch_order, drifts
+from experiments.records import RecordError
 from experiments.run_folder import versions
 
 JOB = "experiments.quickstart"
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             clear(args.out, JOB, plots.PLOTS)
         made_with = versions("scipy", "scikit-learn")
         out = RunDirectory(args.out, JOB, dataclasses.asdict(settings), made_with)
-    except RunDirectoryError as error:
+    except RecordError as error:
         print(f"{JOB}: {error}", file=sys.stderr)
         return 2
 

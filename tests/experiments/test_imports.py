@@ -20,7 +20,7 @@ ROOMS = (
         "run_folder",
         "step",
     ),
-    *("records", "json_files", "tasks", "methods", "models", "configs", "data"),
+    *("records", "tasks", "methods", "models", "configs", "data"),
 )
 
 

@@ -10,7 +10,8 @@ for package in ("flax", "matplotlib", "orbax.checkpoint", "rich", "scipy", "skle
 from experiments.data import digits
 from experiments.quickstart import job, report, resumable
 from experiments.quickstart.plots import PLOTS
-from experiments.quickstart.run_directory import RunDirectory, RunDirectoryError, clear
+from experiments.quickstart.run_directory import RunDirectory, clear
+from experiments.records import RecordError
 from experiments.statistics import Interval
 
 # Two chunks each, of the same length: one compilation per method.
@@ -122,7 +123,7 @@ def test_starting_over_removes_only_what_the_job_made(tmp_path):
     out.save("pretrain-seed0", 1, {"w": np.ones(2)})
     (tmp_path / "checkpoints" / "mine").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="was not made by another job"):
+    with pytest.raises(RecordError, match="was not made by another job"):
         clear(tmp_path, "another job", PLOTS)
     clear(tmp_path, "job", PLOTS)
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import studies
-from experiments.json_files import flat
+from experiments.records import flat
 from run_records import record
 
 
