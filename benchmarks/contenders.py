@@ -14,8 +14,7 @@ from flax import nnx
 
 import ftp_optax
 from experiments import models
-from experiments.models.backbone import Backbone
-from experiments.models.heads import Classifier
+from experiments.models.backbone import Backbone, Classifier
 from experiments.models.weights import load_weights
 
 Params = Any  # nested dicts, float32 leaves

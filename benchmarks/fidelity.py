@@ -31,7 +31,7 @@ from benchmarks import contenders, show
 from benchmarks.command import Option, Results, parse, run
 from benchmarks.contenders import EXPLICIT, MODES
 from benchmarks.show import Target
-from experiments.datasets import digits
+from experiments.data import digits
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
 NOISY_SHAPES = {"dense/kernel": (64, 96), "conv/kernel": (3, 3, 8, 32), "bias": (96,)}

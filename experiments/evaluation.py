@@ -1,4 +1,7 @@
-"""A model on every domain: the ID test set, the OOD sets, and corrupted ID images."""
+"""A model on every domain: the ID test set, the OOD sets, and corrupted ID images.
+
+And how it came there: mixtures with the start, drifts of leaves, and their radii.
+"""
 
 import functools
 import itertools
@@ -8,21 +11,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
-from experiments.datasets.batches import evaluation_batches
-from experiments.datasets.sources import Source
-from experiments.methods import Params
-from experiments.metrics import Tally, figures, tally
-from experiments.optimization import predict
-from experiments.placement import Placement
-from experiments.views import View
+from experiments.data.batches import Sizes, evaluation_batches
+from experiments.data.sources import Source
+from experiments.methods import Params, leaf_path, mixed
+from experiments.step import Placement, predict
+from experiments.tasks.task import Metric, Task
+from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
 
-METRIC = {"classification": "accuracy", "segmentation": "mean_iou"}  # the headline
+Model = tuple[Params, Params]  # its parameters, and the statistics of its batch norms
+Named = dict[str, jax.Array]  # path of a leaf -> float32 scalar
+
+# ---- Domains -----------------------------------------------------------------------
 
 
 class Domain(NamedTuple):
-    """A data set as it is shown to the model.
+    """A data set that a model is tested on.
 
     Attributes:
       group: "id", "ood" or "corruption".
@@ -39,12 +45,11 @@ class Domain(NamedTuple):
     severity: int | None = None
     own_classes: bool = False
 
-    def allowed(self) -> np.ndarray:
-        """`(classes,)`, bool: what may be answered."""
-        every = np.ones(self.source.num_classes, bool)
+    def allowed(self) -> np.ndarray | None:
+        """`(classes,)`, bool: what may be answered; `None` for anything."""
         if not self.own_classes:
-            return every
-        return np.isin(np.arange(len(every)), self.source.labels)
+            return None
+        return np.isin(np.arange(self.source.num_classes), self.source.labels)
 
 
 def domains(
@@ -56,104 +61,207 @@ def domains(
 ) -> dict[str, Domain]:
     """The test sets by name, then `<id name>/<corruption>/<severity>`."""
     own = set(own_classes)
-    found = {
+    result = {
         name: Domain(
             "id" if name == id_name else "ood", source, own_classes=name in own
         )
         for name, source in tests.items()
     }
     for name, severity in itertools.product(corruptions, severities):
-        found[f"{id_name}/{name}/{severity}"] = Domain(
+        result[f"{id_name}/{name}/{severity}"] = Domain(
             "corruption", tests[id_name], name, severity
         )
-    return found
+    return result
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
+# ---- Figures -----------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames=("task", "graphdef"))
 def _tally(
+    task: Task,
     graphdef: nnx.GraphDef,
     params: Params,
     statistics: Params,
     batch: dict[str, jax.Array],
-    allowed: jax.Array,
-) -> Tally:
-    logits = predict(graphdef, params, statistics, batch["image"])
-    shape = (1,) * (logits.ndim - 1) + allowed.shape
-    logits = jnp.where(allowed.reshape(shape), logits, -1e9)
-    return tally(logits, batch["target"], batch["mask"])
+    allowed: jax.Array | None,
+) -> Any:
+    outputs = predict(graphdef, params, statistics, batch["image"])
+    if allowed is not None:
+        shape = (1,) * (outputs.ndim - 1) + allowed.shape
+        outputs = jnp.where(allowed.reshape(shape), outputs, -1e9)
+    return task.tally(outputs, batch["target"], batch["mask"])
 
 
-def measure(
-    graphdef: nnx.GraphDef,
-    params: Params,
-    statistics: Params,
-    domain: Domain,
-    view: View,
-    placement: Placement,
-) -> dict[str, float]:
-    """The figures of `metrics.figures` on one domain."""
-    batches = evaluation_batches(
-        domain.source,
-        batch_size=view.batch_size,
-        image_size=view.image_size,
-        resize=view.resize,
-        corruption=domain.corruption,
-        severity=domain.severity,
-        limit=view.limit or None,
-    )
-    allowed = placement.replicated(domain.allowed())
-    tallies = [
-        _tally(graphdef, params, statistics, placement.batch(batch), allowed)
-        for batch in batches
-    ]
-    return figures(_sum(jax.device_get(tallies)))
-
-
-def _sum(tallies: Sequence[Tally]) -> Tally:
+def _sum(tallies: Sequence[Any]) -> Any:
     """The tally of all batches, float64: exact counts, however many pixels."""
     added = lambda *xs: np.sum(xs, axis=0, dtype=np.float64)
     return jax.tree.map(added, *tallies)
 
 
-def measure_all(
-    graphdef: nnx.GraphDef,
-    params: Params,
-    statistics: Params,
-    shown: Mapping[str, Domain],
-    view: View,
-    placement: Placement,
-) -> dict[str, dict[str, Any]]:
-    """The figures on every domain, each with its `group`."""
-    return {
-        name: {
-            "group": domain.group,
-            **measure(graphdef, params, statistics, domain, view, placement),
+class Evaluator(NamedTuple):
+    """What measures any parameters of one model.
+
+    Attributes:
+      task: what is predicted.
+      graphdef: of the model.
+      sizes: of images, batches and test sets.
+      placement: where arrays live.
+    """
+
+    task: Task
+    graphdef: nnx.GraphDef
+    sizes: Sizes
+    placement: Placement
+
+    def measure(self, model: Model, domain: Domain) -> dict[str, float]:
+        """The task's figures on one domain."""
+        batches = evaluation_batches(
+            domain.source,
+            self.sizes,
+            corruption=domain.corruption,
+            severity=domain.severity,
+        )
+        allowed = self.placement.replicated(domain.allowed())
+        tallies = [
+            _tally(
+                self.task, self.graphdef, *model, self.placement.batch(batch), allowed
+            )
+            for batch in batches
+        ]
+        return self.task.figures(_sum(jax.device_get(tallies)))
+
+    def everywhere(
+        self, model: Model, tests: Mapping[str, Domain]
+    ) -> dict[str, dict[str, Any]]:
+        """The figures on every domain, each with its `group`."""
+        return {
+            name: {"group": test.group, **self.measure(model, test)}
+            for name, test in tests.items()
         }
-        for name, domain in shown.items()
-    }
+
+    def validate(self, model: Model, validation: Source) -> float:
+        """The headline metric on all images of the ID validation set."""
+        whole = self._replace(sizes=self.sizes._replace(limit=None))
+        figures = whole.measure(model, Domain("id", validation))
+        return figures[self.task.metric.name]
 
 
 def summarise(
-    evaluation: Mapping[str, Mapping[str, Any]], metric: str
+    evaluation: Mapping[str, Mapping[str, Any]], metric: Metric
 ) -> dict[str, float | None]:
     """Mean of the headline metric over each group, and what shifts leave of ID.
 
     Returns:
       `id`, `ood`, `corruption`: means over the group's domains, `None` without any;
       `relative_robustness`: `ood / id`, or `corruption / id` of a data set whose only
-      shift is corruption; `None` if either is missing or ID is 0.
+      shift is corruption, or the inverse where less is better; `None` if either is
+      missing or ID is 0.
     """
-    found: dict[str, float | None] = {}
+    means: dict[str, float | None] = {}
     for group in ("id", "ood", "corruption"):
-        values = [d[metric] for d in evaluation.values() if d["group"] == group]
-        found[group] = float(np.mean(values)) if values else None
-    id_value, shifted = found["id"], found[shift(found)]
-    found["relative_robustness"] = (
-        None if shifted is None or not id_value else shifted / id_value
-    )
-    return found
+        values = [d[metric.name] for d in evaluation.values() if d["group"] == group]
+        means[group] = float(np.mean(values)) if values else None
+    kept = metric.kept(means[shift(means)], means["id"])
+    return means | {"relative_robustness": kept}
 
 
 def shift(summary: Mapping[str, float | None]) -> str:
     """The group that robustness is read off: "ood", or without it "corruption"."""
     return "ood" if summary["ood"] is not None else "corruption"
+
+
+def wise_curve(
+    evaluator: Evaluator,
+    ends: tuple[Model, Model],
+    alphas: Iterable[float],
+    tests: Mapping[str, Domain],
+    validation: Source,
+) -> dict[str, list[float | None]]:
+    """The mixtures of trained weights with those of the start, on ID and the shift.
+
+    Corruptions are left out unless they are the only shift there is.
+
+    Args:
+      evaluator: of the model.
+      ends: the start, and the same after training.
+      alphas: shares of the trained weights.
+      tests: every domain.
+      validation: the ID validation set.
+    """
+    shifted = "ood" if any(t.group == "ood" for t in tests.values()) else "corruption"
+    tests = {k: test for k, test in tests.items() if test.group in ("id", shifted)}
+    curve = {"alpha": [], "id_val": [], "id": [], shifted: []}
+    for alpha in alphas:
+        model = evaluator.placement.replicated(mixed(*ends, alpha))
+        means = summarise(evaluator.everywhere(model, tests), evaluator.task.metric)
+        id_val = evaluator.validate(model, validation)
+        values = (alpha, id_val, means["id"], means[shifted])
+        for name, value in zip(curve, values, strict=True):
+            curve[name].append(value)
+    return curve
+
+
+# ---- Drifts and radii --------------------------------------------------------------
+
+
+@jax.jit
+def row_norms(tree: Params) -> Named:
+    """The largest L1 norm of a row of each leaf, rows being those of `ftp_optax`."""
+    leaves = {leaf_path(path): x for path, x in jax.tree.leaves_with_path(tree)}
+    spread: Any = leaf_axes(tree)  # its axes are tuples
+    largest = {}
+    for path, (rows, layers) in spread.items():
+        kept = {*rows, *layers}
+        within = tuple(axis for axis in range(leaves[path].ndim) if axis not in kept)
+        largest[path] = jnp.max(jnp.sum(jnp.abs(leaves[path]), within))
+    return largest
+
+
+@jax.jit
+def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
+    """Drift of every leaf, and what its radius does where the method has radii.
+
+    Args:
+      start: the pre-trained params.
+      params: the same now.
+      method: the method's state.
+
+    Returns:
+      `drift`: the largest L1 norm of a row of the change; `radius`: the bound on it;
+      `bound`: the share of rows that the last step had to shorten, in [0, 1]. The last
+      two are empty for methods that learn no radius, and lack the leaves left alone.
+    """
+    seen: dict[str, Named] = {
+        "drift": row_norms(optax.tree.sub(params, start)),
+        "radius": {},
+        "bound": {},
+    }
+    if _holds(method, FTPState):
+        leaves = summary(method, params)
+        seen["radius"] = {k: leaf.radius for k, leaf in leaves.items()}
+        seen["bound"] = {k: leaf.bound for k, leaf in leaves.items()}
+    elif _holds(method, TPGMState):
+        seen["radius"] = radii(method, params)
+    return seen
+
+
+def leaves(
+    start: Params, layers: Iterable[str], seen: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Drift, radius, share of bound rows and pre-trained norm of each leaf."""
+    norms = jax.device_get(row_norms(start))
+    return {
+        path: {
+            "drift": seen["drift"][path],
+            "radius": seen["radius"].get(path),
+            "bound": seen["bound"].get(path),
+            "norm": norms[path],
+        }
+        for path in layers
+    }
+
+
+def _holds(state: Any, kind: type) -> bool:
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+    return any(isinstance(node, kind) for node in nodes)

@@ -1,8 +1,8 @@
 """The ways to fine-tune; a new one is one entry of `METHODS`.
 
-A method receives the base optimizer, its own strength, and which leaves are new (and so
-have no pre-trained value to be held near), and returns a `Rule`: how the parameters and
-the method's state change when a gradient arrives.
+A method receives the base optimizer, its own strength, and what is held near what, and
+returns a `Rule`: how the parameters and the method's state change when a gradient
+arrives. Methods are listed and drawn in the order of the entries.
 """
 
 import math
@@ -16,7 +16,6 @@ import optax
 from ftp_optax import l2_sp, mars_pgm, mars_sp, tpgm, with_ftp, with_spd
 
 Params = Any  # nested dicts of float32 arrays
-Exclude = tuple[str, ...]  # regular expressions, searched in the leaves' paths
 Number = float | jax.Array  # may be traced
 HeldOutLoss = Callable[[Params], jax.Array]
 
@@ -33,6 +32,28 @@ class Rule(NamedTuple):
     step: Callable[[Params, Any, Params, HeldOutLoss | None], tuple[Params, Any]]
 
 
+class Held(NamedTuple):
+    """Which leaves a method holds, and near what; the methods' arguments of that name.
+
+    Attributes:
+      exclude: regular expressions, searched in the paths of leaves, of those that are
+        not held, such as a new head's, which has no pre-trained value.
+      anchor: what the others are held near; `None`: their values at the start; a
+        number: that, such as 0 for a low-rank adapter.
+    """
+
+    exclude: tuple[str, ...] = ()
+    anchor: float | None = None
+
+
+class Colour(NamedTuple):
+    """On a light and on a dark ground, and a matplotlib marker."""
+
+    light: str
+    dark: str
+    marker: str
+
+
 class Strength(NamedTuple):
     """The one number that a method adds to the learning rate."""
 
@@ -46,7 +67,8 @@ class Method(NamedTuple):
 
     Attributes:
       label: its name in tables and plots.
-      rule: (base optimizer, strength, new leaves) -> `Rule`.
+      rule: (base optimizer, strength, what is held) -> `Rule`.
+      colour: in plots, and a marker that says it again.
       strength: what it tunes beside the learning rate, if anything.
       trains: regular expression of the leaves that train; the others stand still.
       probes: no gradient steps: the head is fitted to the trunk's cached features.
@@ -56,7 +78,8 @@ class Method(NamedTuple):
     """
 
     label: str
-    rule: Callable[[optax.GradientTransformation, Number, Exclude], Rule]
+    rule: Callable[[optax.GradientTransformation, Number, Held], Rule]
+    colour: Colour
     strength: Strength | None = None
     trains: str = ""
     probes: bool = False
@@ -80,25 +103,25 @@ def transformation(tx: optax.GradientTransformation) -> Rule:
 
 
 def plain(
-    optimizer: optax.GradientTransformation, strength: Number, new: Exclude
+    optimizer: optax.GradientTransformation, strength: Number, held: Held
 ) -> Rule:
     """The base optimizer and nothing else."""
-    del strength, new
+    del strength, held
     return transformation(optimizer)
 
 
 def ftp(**options: Any) -> Callable[..., Rule]:
     """FTP; its strength is kappa. `options` are those of `with_ftp`."""
-    return lambda optimizer, kappa, new: transformation(
-        with_ftp(optimizer, kappa=kappa, exclude=new, **options)
+    return lambda optimizer, kappa, held: transformation(
+        with_ftp(optimizer, kappa=kappa, **held._asdict(), **options)
     )
 
 
 def trained_on_held_out(
-    optimizer: optax.GradientTransformation, strength: Number, new: Exclude
+    optimizer: optax.GradientTransformation, strength: Number, held: Held
 ) -> Rule:
     """TPGM: one step of the radii on held-out data after each step of the optimizer."""
-    method = tpgm(radius_optimizer=optax.adam(strength), exclude=new)
+    method = tpgm(radius_optimizer=optax.adam(strength), **held._asdict())
 
     def init(params: Params) -> Any:
         return optimizer.init(params), method.init(params)
@@ -119,57 +142,97 @@ def trained_on_held_out(
 KAPPA = Strength("kappa", 1.0, highest=1.0)
 
 METHODS = {
-    "fine-tune": Method("Fine-tuning", plain),
+    "fine-tune": Method("Fine-tuning", plain, Colour("#d55e00", "#ff8b45", "^")),
     "linear-probe": Method(
-        "Linear probe", plain, Strength("C", 1.0), trains="^head/", probes=True
+        "Linear probe",
+        plain,
+        Colour("#0072b2", "#58b2f2", "s"),
+        Strength("C", 1.0),
+        trains="^head/",
+        probes=True,
     ),
     "partial": Method(
-        "Partial (norms, biases, head)", plain, trains="^head/|/(bias|scale)$"
+        "Partial (norms, biases, head)",
+        plain,
+        Colour("#6b7280", "#a9b2c0", "h"),
+        trains="^head/|/(bias|scale)$",
     ),
-    "lp-ft": Method("LP-FT", plain, probe_first=True),
+    "lp-ft": Method(
+        "LP-FT", plain, Colour("#7a4a1e", "#cda06f", "<"), probe_first=True
+    ),
     "l2-sp": Method(
         "L2-SP",
-        lambda opt, s, new: transformation(optax.chain(l2_sp(s, exclude=new), opt)),
+        lambda optimizer, strength, held: transformation(
+            optax.chain(l2_sp(strength, **held._asdict()), optimizer)
+        ),
+        Colour("#882255", "#d9699c", "v"),
         Strength("lambda", 1e-2),
     ),
     "mars-sp": Method(
         "MARS-SP",
-        lambda opt, s, new: transformation(optax.chain(mars_sp(s, exclude=new), opt)),
+        lambda optimizer, strength, held: transformation(
+            optax.chain(mars_sp(strength, **held._asdict()), optimizer)
+        ),
+        Colour("#858512", "#cdcd5c", "D"),
         Strength("lambda", 1e-3),
     ),
     "mars-pgm": Method(
         "MARS-PGM",
-        lambda opt, s, new: transformation(optax.chain(opt, mars_pgm(s, exclude=new))),
+        lambda optimizer, strength, held: transformation(
+            optax.chain(optimizer, mars_pgm(strength, **held._asdict()))
+        ),
+        Colour("#6848b0", "#ab90f0", "p"),
         Strength("radius", 1.0),
     ),
     "wise-ft": Method(
-        "WiSE-FT", plain, Strength("alpha", 0.5, highest=1.0), mixes=True
+        "WiSE-FT",
+        plain,
+        Colour("#c98500", "#f6bc42", ">"),
+        Strength("alpha", 0.5, highest=1.0),
+        mixes=True,
     ),
     "tpgm": Method(
         "TPGM",
         trained_on_held_out,
+        Colour("#cc79a7", "#eba0cb", "X"),
         Strength("radius rate", 1e-2),
         needs_held_out=True,
     ),
     "spd": Method(
         "SPD",
-        lambda opt, s, new: transformation(with_spd(opt, s, exclude=new)),
+        lambda optimizer, strength, held: transformation(
+            with_spd(optimizer, strength, **held._asdict())
+        ),
+        Colour("#3296d8", "#86d0fb", "P"),
         Strength("lambda", 0.5),
     ),
-    "ftp": Method("FTP", ftp(), KAPPA),
+    "ftp": Method("FTP", ftp(), Colour("#009e73", "#2bd3a3", "o"), KAPPA),
     # Remedies for radii that stay near their first value, never the default.
-    "ftp-active": Method("FTP, active rows", ftp(hypergradient="active"), KAPPA),
-    "ftp-wide": Method("FTP, first radius 0.1", ftp(initial_radius=0.1), KAPPA),
+    "ftp-active": Method(
+        "FTP, active rows",
+        ftp(hypergradient="active"),
+        Colour("#1b7f4d", "#7be0a8", "d"),
+        KAPPA,
+    ),
+    "ftp-wide": Method(
+        "FTP, first radius 0.1",
+        ftp(initial_radius=0.1),
+        Colour("#45b39d", "#a3e8d8", "8"),
+        KAPPA,
+    ),
     "ftp-fast": Method(
-        "FTP, radius rate 0.1", ftp(radius_optimizer=optax.adam(1e-1)), KAPPA
+        "FTP, radius rate 0.1",
+        ftp(radius_optimizer=optax.adam(1e-1)),
+        Colour("#117a8b", "#63c7d8", "H"),
+        KAPPA,
     ),
     "ftp-smooth": Method(
         "FTP, radius momentum 0.99",
         ftp(radius_optimizer=optax.adam(1e-2, b1=0.99)),
+        Colour("#b03a2e", "#f1948a", "*"),
         KAPPA,
     ),
 }
-VARIANTS = ("ftp-active", "ftp-wide", "ftp-fast", "ftp-smooth")
 
 
 def only(optimizer: optax.GradientTransformation, trains: str) -> Any:

@@ -1,6 +1,8 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
 import functools
+import json
+import math
 import os
 import pathlib
 import platform
@@ -12,9 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import json_files
 from experiments.configs.base import get_config
-from experiments.json_files import flat, jsonable, write
 
 JOB = "experiments.train"
 CONFIG = "config.json"
@@ -29,31 +29,64 @@ class RecordError(ValueError):
     """The folder holds something that this run must not touch or continue."""
 
 
+# ---- JSON files that are whole or not there ----------------------------------------
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON; what is not a finite number becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once or not at all."""
+    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file at once or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def read(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
-    return json_files.read(path, RecordError)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, got {type(content)}.")
+    return content
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one level: `{"data.flip": True}`."""
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+# ---- The folder of a run -----------------------------------------------------------
 
 
 # What a run may be continued with after it has changed: it decides where things are
 # found and how fast they come, not what the numbers are.
-FREE = ("cache", "data_dir", "save_every", "source_dir", "trained_from", "weights")
-# These as well once it is finished: a data iterator goes on with as many workers.
-FREE_WHEN_FINISHED = (*FREE, "workers")
+FREE = ("io.",)
 # What a run that mixes the weights of another one may have of its own.
-_FREE_TO_MIX = (
-    *FREE_WHEN_FINISHED,
-    "corruptions",
-    "evaluation_batch_size",
-    "id",
-    "limit",
-    "method",
-    "name",
-    "observe_every",
-    "own_classes",
-    "severities",
-    "strength",
-    "wise_alphas",
-)
+_FREE_TO_MIX = ("io.", "evaluation.", "name", "method.name", "method.strength")
 
 
 def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -72,8 +105,7 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     config = jsonable(config)
     file, metrics = out / CONFIG, out / METRICS
     if file.exists() and (begun(out) or not _is_ours(read(file))):
-        free = FREE_WHEN_FINISHED if metrics.exists() else FREE
-        if changed := differences(read(file), config, free):
+        if changed := differences(read(file), config, FREE):
             raise RecordError(
                 f"{out} is a run of another configuration ({changed}). Use another"
                 " --out, or remove the folder."
@@ -97,12 +129,12 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
 
 
 def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
-    """A recorded configuration as one level, without the options that are `free`.
+    """A recorded configuration as one level, without what begins as one of `free`.
 
     An option that is younger than the run had its default there.
     """
     every = _defaults() | flat(config)
-    return {k: v for k, v in every.items() if k.rpartition(".")[2] not in free}
+    return {k: v for k, v in every.items() if not k.startswith(tuple(free))}
 
 
 @functools.cache
@@ -128,11 +160,11 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
     record = read(run / METRICS)
     if record["method"] != TRAINS_FOR_OTHERS:
         raise RecordError(
-            f"trained_from: {run} is a run of {record['method']}; expected one of"
+            f"io.trained_from: {run} is a run of {record['method']}; expected one of"
             f" {TRAINS_FOR_OTHERS}."
         )
     if changed := differences(record["config"], jsonable(config), _FREE_TO_MIX):
-        raise RecordError(f"trained_from: {run} is another training ({changed}).")
+        raise RecordError(f"io.trained_from: {run} is another training ({changed}).")
     return record
 
 
@@ -179,7 +211,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
     """
     if not ((run / METRICS).is_file() and (run / SELECTED).is_dir()):
         raise RecordError(
-            f"model.weights: {run} is not the folder of a finished run; it needs"
+            f"io.weights: {run} is not the folder of a finished run; it needs"
             f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
         )
     with ocp.StandardCheckpointer() as checkpointer:
@@ -191,7 +223,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
     for path in sorted({*here, *there}):
         if here.get(path) != there.get(path) and not path.startswith("params/head/"):
             raise RecordError(
-                f"model.weights: {run} is a run of another model,"
+                f"io.weights: {run} is a run of another model,"
                 f" {read(run / METRICS)['model']}: {path} is {there.get(path)} there,"
                 f" {here.get(path)} here."
             )

@@ -1,29 +1,30 @@
-"""What a run works with: its data, its start, and the recipe its steps follow."""
+"""What a run works with: its data, its start, and what its steps follow."""
 
 import functools
 import math
 from typing import Any, NamedTuple
 
 from flax import nnx
+from ml_collections import FrozenConfigDict
 
 from experiments import evaluation, models, records
-from experiments.configs.base import Config
-from experiments.datasets.sources import Source
-from experiments.evaluation import METRIC, Domain
-from experiments.methods import METHODS
-from experiments.optimization import Knobs, Recipe
-from experiments.placement import Placement
-from experiments.settings import SettingError, plain_dict
+from experiments.configs.base import RANDOM, Config, plain_dict
+from experiments.configs.values import SettingError
+from experiments.data.batches import Sizes
+from experiments.data.sources import Source
+from experiments.evaluation import Domain, Evaluator
+from experiments.methods import METHODS, Held
+from experiments.run_folder import versions
 from experiments.start import (
-    RANDOM,
     Folders,
     Origin,
     Start,
     opened,
     starting_point,
 )
-from experiments.versions import versions
-from experiments.views import View
+from experiments.step import Knobs, Placement, Training
+from experiments.tasks import task_of
+from experiments.tasks.task import Task
 
 
 class Setup(NamedTuple):
@@ -31,52 +32,58 @@ class Setup(NamedTuple):
 
     Attributes:
       config: as given.
-      placement: where arrays live.
       train: the training set.
       validation: the in-distribution set that selects.
       domains: the test sets by name.
-      view: how images are shown at evaluation.
       origin: what the start is made from.
       start: the model before fine-tuning.
-      recipe: of a step.
+      evaluator: measures the model.
+      training: what is fixed about its steps.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
       steps_per_epoch: how many.
-      metric: name of the headline metric.
     """
 
     config: Config
-    placement: Placement
     train: Source
-    validation: Domain
+    validation: Source
     domains: dict[str, Domain]
-    view: View
     origin: Origin
     start: Start
-    recipe: Recipe
+    evaluator: Evaluator
+    training: Training
     knobs: Knobs
     strength: Any
     steps_per_epoch: int
-    metric: str
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return self.evaluator.task
+
+    @property
+    def placement(self) -> Placement:
+        """Where arrays live."""
+        return self.evaluator.placement
 
     def description(self) -> dict[str, Any]:
         """What a record says of the run before it says how it went."""
-        config, method = self.config, METHODS[self.config.method]
+        config, method = self.config, METHODS[self.config.method.name]
         return {
             "job": records.JOB,
             "name": config.name,
-            "method": config.method,
+            "method": config.method.name,
             "label": method.label,
             "seed": config.seed,
             "setting": {
-                "learning_rate": None if method.probes else config.learning_rate,
+                "learning_rate": None if method.probes else config.method.learning_rate,
                 "strength": self.strength,
                 "strength_name": method.strength and method.strength.name,
             },
             "model": config.model.name,
             "start": self.origin.head,
             "image_size": config.data.image_size[0],
-            "metric": self.metric,
+            "metric": self.task.metric._asdict(),
             "layers": self.start.layers,
             "config": plain_dict(config),
             "versions": versions("scikit-learn", "grain"),
@@ -91,65 +98,87 @@ def set_up(config: Config) -> Setup:
       DataError, WeightsError, SettingError: the configuration asks for what is not
         there or does not fit.
     """
-    data, method, placement = config.data, METHODS[config.method], Placement()
+    data, recipe, evaluated = config.data, config.recipe, config.evaluation
+    method, placement = METHODS[config.method.name], Placement()
     train, validation, tests = _sources(config)
-    for name in ("batch_size", "evaluation_batch_size"):
-        if config[name] % placement.mesh.size:
+    for name, size in (
+        ("recipe.batch_size", recipe.batch_size),
+        ("evaluation.batch_size", evaluated.batch_size),
+    ):
+        if size % placement.mesh.size:
             raise SettingError(
                 f"{name}: expected a multiple of the {placement.mesh.size} devices,"
-                f" got {config[name]}."
+                f" got {size}."
             )
-    view = View(
-        config.evaluation_batch_size, tuple(data.image_size), data.resize, data.limit
+    task = task_of(train.target)
+    if recipe.label_smoothing and not train.class_names:
+        raise SettingError(
+            f"recipe.label_smoothing: {task.name} has no classes to spread a target"
+            f" over; expected 0, got {recipe.label_smoothing}."
+        )
+    sizes = Sizes(
+        evaluated.batch_size, tuple(data.image_size), data.resize, evaluated.limit
     )
-    weights = None if config.model.weights == RANDOM else config.model.weights
+    weights = None if config.io.weights == RANDOM else config.io.weights
     origin = Origin(
         model=config.model.name,
         options=_model_options(config),
         weights=weights,
         seed=config.seed if weights is None else 0,
         dtype=config.model.dtype,
-        head="probed head" if method.probe_first else config.start,
+        head="probed head" if method.probe_first else config.model.start,
         train=data.train,
         validation=data.validation,
         folders=_folders(config),
-        view=view._replace(limit=0),
+        sizes=sizes._replace(limit=None),
     )
     start = starting_point(origin)
-    per_epoch = max(1, len(train) // config.batch_size)
-    strength = config.strength
+    per_epoch = max(1, len(train) // recipe.batch_size)
+    strength = config.method.strength
     if strength is None and method.strength is not None:
         strength = method.strength.default
-    knobs = Knobs(*placement.replicated((config.learning_rate, strength or 0.0)))
+    knobs = config.method.learning_rate, strength or 0.0
+    steps, warmup_steps = _length(recipe, per_epoch)
     return Setup(
         config=config,
-        placement=placement,
         train=train,
-        validation=Domain("id", validation),
+        validation=validation,
         domains=evaluation.domains(
-            tests, data.id, data.corruptions, data.severities, data.own_classes
+            tests,
+            evaluated.id,
+            evaluated.corruptions,
+            evaluated.severities,
+            evaluated.own_classes,
         ),
-        view=view,
         origin=origin,
         start=start,
-        recipe=_recipe(config, per_epoch, start.new),
-        knobs=knobs,
+        evaluator=Evaluator(task, start.graphdef, sizes, placement),
+        training=Training(
+            recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
+            warmup_steps=warmup_steps,
+            method=config.method.name,
+            held=Held(exclude=start.new),
+            task=task,
+            graphdef=start.graphdef,
+        ),
+        knobs=Knobs(*placement.replicated(knobs)),
         strength=strength,
         steps_per_epoch=per_epoch,
-        metric=METRIC[train.task],
     )
 
 
 def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
     data, folders = config.data, _folders(config)
     train, validation = (opened(s, folders) for s in (data.train, data.validation))
-    tests = {name: opened(spec, folders) for name, spec in data.tests.items()}
+    tests = {
+        name: opened(spec, folders) for name, spec in config.evaluation.tests.items()
+    }
     for source in (validation, *tests.values()):
-        if (source.task, source.num_classes) != (train.task, train.num_classes):
+        if (source.target, source.num_classes) != (train.target, train.num_classes):
             raise SettingError(
                 f"data: {source.name} has {source.num_classes} classes for"
-                f" {source.task}, but {train.name} has {train.num_classes} for"
-                f" {train.task}."
+                f" {task_of(source.target).name}, but {train.name} has"
+                f" {train.num_classes} for {task_of(train.target).name}."
             )
     return train, validation, tests
 
@@ -162,16 +191,16 @@ def _model_options(config: Config) -> tuple[tuple[str, Any], ...]:
     """
     options = dict(config.model.options.items())
     if models.is_sized(config.model.name):
-        shown = tuple(config.data.image_size)
-        side = options.setdefault("image_size", shown[0])
-        if shown != (side, side):
+        size = tuple(config.data.image_size)
+        side = options.setdefault("image_size", size[0])
+        if size != (side, side):
             raise SettingError(
                 f"data.image_size: {config.model.name} takes square images, here of"
-                f" {side} pixels a side; got {shown}."
+                f" {side} pixels a side; got {size}."
             )
-    found = tuple(options.items())
-    _check_options(config.model.name, found)
-    return found
+    pairs = tuple(options.items())
+    _check_options(config.model.name, pairs)
+    return pairs
 
 
 @functools.cache  # a sweep asks for every run
@@ -185,30 +214,18 @@ def _check_options(name: str, options: tuple[tuple[str, Any], ...]) -> None:
         raise SettingError(f"model.options: {name}: {error}") from error
 
 
-def _recipe(config: Config, per_epoch: int, new: tuple[str, ...]) -> Recipe:
-    steps = config.steps or config.epochs * per_epoch
-    warmup_steps = math.ceil(config.warmup_epochs * per_epoch)
+def _length(recipe: Config, per_epoch: int) -> tuple[int, int]:
+    """Steps of the training, and of the warm-up within it."""
+    steps = recipe.steps or recipe.epochs * per_epoch
+    warmup_steps = math.ceil(recipe.warmup_epochs * per_epoch)
     if warmup_steps >= steps:
         raise SettingError(
-            f"warmup_epochs: expected fewer than the training has, which takes {steps}"
-            f" steps; got {config.warmup_epochs}, {warmup_steps} steps."
+            "recipe.warmup_epochs: expected fewer than the training has, which takes"
+            f" {steps} steps; got {recipe.warmup_epochs}, {warmup_steps} steps."
         )
-    return Recipe(
-        method=config.method,
-        optimizer=config.optimizer,
-        steps=steps,
-        warmup_steps=warmup_steps,
-        final_scale=config.final_scale,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        clip_norm=config.clip_norm,
-        accumulate=config.accumulate,
-        label_smoothing=config.label_smoothing,
-        freeze_statistics=config.freeze_statistics,
-        new=new,
-    )
+    return steps, warmup_steps
 
 
 def _folders(config: Config) -> Folders:
-    data = config.data
-    return Folders(data.data_dir, data.source_dir, data.cache)
+    io = config.io
+    return Folders(io.data_dir, io.source_dir, io.cache)

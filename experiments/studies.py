@@ -14,10 +14,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.headline import metric
-from experiments.json_files import flat, jsonable
 from experiments.methods import METHODS
-from experiments.records import JOB, RecordError
+from experiments.records import JOB, RecordError, flat, jsonable
 
 SCHEMA = 1
 FILE = "study.jsonl"  # in the folder of a sweep
@@ -38,7 +36,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "start": (str,),
     "image_size": (int, list),
-    "metric": (str, dict),
+    "metric": (dict,),
+    "metric.name": (str,),
+    "metric.higher_is_better": (bool,),
+    "metric.unit": (str,),
     "setting": (dict,),
     "setting.learning_rate": (*_NUMBER, type(None)),
     "setting.strength": (*_NUMBER, type(None)),
@@ -50,7 +51,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 # Fields that runs usually share, and options of the configuration that they do not.
 _SHARED = ("job", "name", "model", "image_size", "metric", "layers", "versions")
-_OWN_OPTIONS = ("method", "learning_rate", "strength", "seed", "trained_from")
+_OWN_OPTIONS = (
+    *("method.name", "method.learning_rate", "method.strength"),
+    *("seed", "io.trained_from"),
+)
 _LEFT_OUT = ("summary", "images_per_second")  # what the rest says again
 _TRACED = {"tune": 8, "final": 24, "": 24}  # entries of a trace that are kept
 
@@ -127,7 +131,7 @@ def check(record: Mapping[str, Any], place: str) -> None:
             if key not in value:
                 raise StudyError(f"{place}: `{path}` is missing. Run it again.")
             value = value[key]
-        if not isinstance(value, types) or isinstance(value, bool):
+        if not isinstance(value, types) or (type(value) is bool and bool not in types):
             words = _WORDS.get(types[0], "a number")
             raise StudyError(f"{place}: `{path}`: expected {words}, got {value!r}.")
     if record["method"] not in METHODS:
@@ -135,8 +139,11 @@ def check(record: Mapping[str, Any], place: str) -> None:
             f"{place}: `method`: expected one of {', '.join(METHODS)}, got"
             f" {record['method']!r}."
         )
-    if not metric(record).name:
-        raise StudyError(f"{place}: `metric`: expected a name, got {record['metric']}.")
+    if "method.name" not in flat(record["config"]):
+        raise StudyError(
+            f"{place}: `config`: `method.name` is missing; its options are older than"
+            " their groups. Run it again."
+        )
     for domain, entry in record["evaluation"].items():
         _check_numbers(entry, f"{place}: `evaluation`, {domain!r}", ("group",))
         if entry.get("group") not in GROUPS:

@@ -1,7 +1,7 @@
 r"""Runs every method at every setting and seed, then the chosen settings once more.
 
-python -m experiments.sweep --config=experiments/configs/pacs_study.py \
-  --config.run.model.weights=RESNET18.npz --out=runs/pacs
+python -m experiments.sweep --config=experiments/configs/pacs.py:study \
+  --config.run.io.weights=RESNET18.npz --out=runs/pacs
 
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
@@ -20,11 +20,11 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import evaluation, records, studies
-from experiments.configs.base import Config
-from experiments.headline import selection_score
-from experiments.launch import launch
+from experiments.cli import launch
+from experiments.configs.base import Config, plain_dict
+from experiments.configs.values import SettingError, one_of
 from experiments.methods import METHODS
-from experiments.settings import SettingError, one_of, plain_dict
+from experiments.tasks.task import selection_score
 from experiments.train import run
 
 JOB = "experiments.sweep"
@@ -103,21 +103,21 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     """The configuration of one run."""
     result: Config = ConfigDict(config.run.to_dict(), type_safe=False)
     result.update(config[planned.stage].to_dict())
-    result.method, result.seed = planned.method, planned.seed
+    result.method.name, result.seed = planned.method, planned.seed
     rate, strength = planned.setting
     if rate is not None:
-        result.learning_rate = rate
-    result.strength = strength
-    if result.model.weights is not None:  # each seed may have its own
-        result.model.weights = result.model.weights.replace("{seed}", str(planned.seed))
+        result.method.learning_rate = rate
+    result.method.strength = strength
+    if result.io.weights is not None:  # each seed may have its own
+        result.io.weights = result.io.weights.replace("{seed}", str(planned.seed))
     trained = planned._replace(
         method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
     )
     folder = out / trained.stage / trained.name
     if METHODS[planned.method].mixes and (folder / records.SELECTED).exists():
-        result.trained_from = str(folder)
+        result.io.trained_from = str(folder)
     if planned.method != records.TRAINS_FOR_OTHERS:
-        result.wise_alphas = ()
+        result.evaluation.wise_alphas = ()
     return result
 
 
@@ -209,8 +209,7 @@ def run_all(
 def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) -> None:
     """Raises a `RecordError` if the run in `file` had another configuration."""
     now = records.jsonable(plain_dict(config))
-    free = records.FREE_WHEN_FINISHED
-    if changed := records.differences(record["config"], now, free):
+    if changed := records.differences(record["config"], now, records.FREE):
         raise records.RecordError(
             f"{file}: {record['stage']} {record['run']} is a run of another"
             f" configuration ({changed}). Use another --out."

@@ -1,7 +1,7 @@
 r"""Fine-tunes one model with one method, and measures it on every domain.
 
     python -m experiments.train --config=experiments/configs/pacs.py \
-        --config.model.weights=RESNET18.npz --config.method=ftp --out=runs/pacs/ftp
+        --config.io.weights=RESNET18.npz --config.method.name=ftp --out=runs/pacs/ftp
 
 Every option of the configuration can be set from the command line. The same command run
 again goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse, and ends
@@ -13,26 +13,34 @@ import pathlib
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
 
-from experiments import inputs, observation, probe, records
-from experiments.checkpoints import Checkpoints
-from experiments.configs.base import Config
-from experiments.datasets.batches import train_batches
-from experiments.interruption import Interrupted, Interruption
-from experiments.launch import launch
-from experiments.log import Log
+from experiments import evaluation, records
+from experiments.cli import Interrupted, Interruption, launch, progress
+from experiments.configs.base import Config, check, plain_dict
+from experiments.data.batches import train_batches
 from experiments.methods import METHODS, Params, mixed
-from experiments.optimization import TrainState, init_method, train_step
-from experiments.outcome import Trained, measure, validate
-from experiments.placement import Placement
-from experiments.progress import progress
-from experiments.settings import check, plain_dict
+from experiments.models import MODELS
+from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
 from experiments.start import probing, with_head
+from experiments.step import Placement, TrainState, init_method, train_step
+
+_STARTS: dict[Any, dict[str, Any]] = {}  # of `start_evaluation`
+
+
+class Trained(NamedTuple):
+    """What training leaves: the parameters that ID validation chose, and its log."""
+
+    params: Params
+    statistics: Params
+    seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for those parameters
+    log: Log | None
+    diverged: bool
+
 
 # ---- One run -----------------------------------------------------------------------
 
@@ -52,17 +60,17 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
       ValueError: data, weights, configuration or folder do not fit.
       Interrupted: a signal arrived while it trained; the run is saved.
     """
-    check(config)
+    check(config, METHODS, MODELS)
     record = records.open_run(out, plain_dict(config))
-    inputs.check(out, config)
+    check_contents(out, config)
     if record:
         return record
     setup = set_up(config)
-    method = METHODS[config.method]
+    method = METHODS[config.method.name]
     if method.probes:
         trained = fit_probe(setup)
-    elif config.trained_from:
-        trained = load(setup, pathlib.Path(config.trained_from))
+    elif config.io.trained_from:
+        trained = load(setup, pathlib.Path(config.io.trained_from))
     else:
         trained = train(setup, out, console)
     if method.mixes:
@@ -78,17 +86,18 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
 
 def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
     """Takes every step, keeps what ID validation likes best, saves on the way."""
-    config, recipe, knobs = setup.config, setup.recipe, setup.knobs
+    config, training, knobs = setup.config, setup.training, setup.knobs
+    recipe: Any = training.recipe
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
     pretrained, statistics = start
-    state = TrainState(pretrained, statistics, init_method(recipe, knobs, pretrained))
+    state = TrainState(pretrained, statistics, init_method(training, knobs, pretrained))
     state = setup.placement.replicated(state)  # donated: in buffers of its own
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
-    checkpoints = Checkpoints(out / records.CHECKPOINTS)
+    checkpoints = Checkpoints(out / records.CHECKPOINTS, config.io.workers)
     step, saved = 0, None
-    if found := checkpoints.restore(arrays, batches):
-        step, arrays, saved = found
+    if restored := checkpoints.restore(arrays, batches):
+        step, arrays, saved = restored
     state, best = arrays["state"], arrays["best"]
     log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
 
@@ -97,36 +106,37 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         checkpoints.save(step, content, log.saved(), batches)
 
     with (
-        progress(console, recipe.steps, step, config.batch_size) as advance,
+        progress(console, recipe.steps, step, config.recipe.batch_size) as advance,
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
     ):
         began = time.monotonic()
         while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
-            state, scalars = train_step(
-                recipe, setup.start.graphdef, knobs, state, batch, held_out
-            )
+            state, scalars = train_step(training, knobs, state, batch, held_out)
             step += 1
             log.step(scalars)
             last = step == recipe.steps
-            due, ends = step % config.observe_every == 0, step % per_epoch == 0
+            due, ends = (
+                step % config.evaluation.observe_every == 0,
+                step % per_epoch == 0,
+            )
             seen = {}
             if due or ends or last:
-                seen = observation.observe(pretrained, state.params, state.method)
+                seen = evaluation.observe(pretrained, state.params, state.method)
             if due or last:
                 log.observe(step, scalars, seen)
             if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = -(-step // per_epoch)
-                score = validate(setup, state.params, state.statistics)
-                if log.epoch(epoch, step, score):
+                score = validate(setup, (state.params, state.statistics))
+                if log.epoch(setup.task.metric, epoch, step, score):
                     best = copied((state.params, state.statistics))
                     log.seen = records.jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
-            if interruption.number or step % config.save_every == 0:
+            if interruption.number or step % config.io.save_every == 0:
                 log.seconds += time.monotonic() - began
                 save()
                 began = time.monotonic()
@@ -146,24 +156,24 @@ def iterators(setup: Setup) -> dict[str, Any]:
     config, data = setup.config, setup.config.data
     endless = functools.partial(
         train_batches,
-        batch_size=config.batch_size,
+        batch_size=config.recipe.batch_size,
         image_size=tuple(data.image_size),
         seed=config.seed,
-        workers=data.workers,
-        cache=data.cache,
+        workers=config.io.workers,
+        cache=config.io.cache,
     )
     scale, flip = tuple(data.scale), data.flip
-    found = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
-    if METHODS[config.method].needs_held_out:
-        still = endless(setup.validation.source, scale=(1.0, 1.0), flip=False)
-        found["held_out"] = iter(still)
-    return found
+    batches = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
+    if METHODS[config.method.name].needs_held_out:
+        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
+        batches["held_out"] = iter(still)
+    return batches
 
 
 def next_batches(placement: Placement, batches: dict[str, Iterator]) -> tuple:
     """The next batch, and the next held-out one if there are such, on the devices."""
-    found = {name: placement.batch(next(batch)) for name, batch in batches.items()}
-    return found["train"], found.get("held_out")
+    placed = {name: placement.batch(next(batch)) for name, batch in batches.items()}
+    return placed["train"], placed.get("held_out")
 
 
 def copied(tree: Any) -> Any:
@@ -176,8 +186,9 @@ def copied(tree: Any) -> Any:
 
 def fit_probe(setup: Setup) -> Trained:
     """The head alone, fitted to the features of the pre-trained trunk."""
-    features = probing(setup.origin).train
-    head = probe.fit(features, setup.train.num_classes, setup.strength)
+    task, features = setup.task, probing(setup.origin).train
+    outputs = task.outputs(setup.train.num_classes)
+    head = task.probe.fit(features, outputs, setup.strength)
     return chosen(setup, with_head(setup.start, head).params, setup.start.statistics)
 
 
@@ -204,8 +215,68 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
     """Parameters that came about without steps of the method."""
     params, statistics = setup.placement.replicated((params, statistics))
     start = setup.placement.replicated(setup.start.params)
-    seen = observation.observe(start, params, None)
+    seen = evaluation.observe(start, params, None)
     return Trained(params, statistics, jax.device_get(seen), None, diverged=False)
+
+
+# ---- The record ---------------------------------------------------------------------
+
+
+def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
+    """The record of a run: what it was, how it went, and what the model can do now."""
+    model, log = (trained.params, trained.statistics), trained.log
+    layers = setup.start.layers
+    figures = setup.evaluator.everywhere(model, setup.domains)
+    record = setup.description() | {
+        "status": "diverged" if trained.diverged else "finished",
+        "id_val": validate(setup, model),
+        "evaluation": figures,
+        "summary": evaluation.summarise(figures, setup.task.metric),
+        "leaves": evaluation.leaves(setup.start.params, layers, trained.seen),
+    }
+    if log is not None:
+        images = log.history["step"][-1] * setup.config.recipe.batch_size
+        record |= {
+            "steps": log.history["step"][-1],
+            "seconds": log.seconds,
+            "images_per_second": images / log.seconds,
+            "selected": log.best,
+            "history": log.history,
+            "trace": log.trace,
+        }
+    if not setup.start.new:
+        record["start_evaluation"] = start_evaluation(setup)
+    if setup.config.evaluation.wise_alphas:
+        ends = (setup.start.params, setup.start.statistics), model
+        record["wise_curve"] = evaluation.wise_curve(
+            setup.evaluator,
+            ends,
+            setup.config.evaluation.wise_alphas,
+            setup.domains,
+            setup.validation,
+        )
+    return record
+
+
+def validate(setup: Setup, model: evaluation.Model) -> float:
+    """The headline metric on the whole ID validation set."""
+    return setup.evaluator.validate(model, setup.validation)
+
+
+def start_evaluation(setup: Setup) -> dict[str, Any]:
+    """What the start can do before it is fine-tuned; measured once for many runs."""
+    tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
+    key = (setup.origin, setup.evaluator.sizes, tuple(tests))
+    if key not in _STARTS:
+        begin = setup.start.params, setup.start.statistics
+        model = setup.placement.replicated(begin)
+        figures = setup.evaluator.everywhere(model, setup.domains)
+        _STARTS[key] = {
+            "id_val": validate(setup, model),
+            "evaluation": figures,
+            "summary": evaluation.summarise(figures, setup.task.metric),
+        }
+    return _STARTS[key]
 
 
 # ---- Command line ------------------------------------------------------------------
@@ -214,8 +285,9 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def show(config: Config, out: pathlib.Path, console: Console) -> None:
     """Runs, and prints what came out."""
     record = run(config, out, console)
-    for name, found in record["evaluation"].items():
-        console.print(f"{name:<24} {record['metric']} {found[record['metric']]:.3f}")
+    metric = record["metric"]["name"]
+    for name, figures in record["evaluation"].items():
+        console.print(f"{name:<24} {metric} {figures[metric]:.3f}")
     console.print(f"ID validation {record['id_val']:.3f}; the record is in {out}")
 
 

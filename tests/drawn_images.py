@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.datasets.camvid import SPLITS
-from experiments.datasets.pacs import CLASSES, DOMAINS
+from experiments.data.camvid import SPLITS
+from experiments.data.pacs import CLASSES, DOMAINS
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:

@@ -16,17 +16,30 @@ IMAGES = 24  # that a mocked data set has
 
 
 def small_config(**changes):
-    """Two steps of the smallest network on mocked CIFAR-10; `changes` by full name."""
+    """Two steps of the smallest network on mocked CIFAR-10.
+
+    `changes` by full name, or by the last part of it where one group has it.
+    """
     config = base.get_config()
     config.name = "mocked"
     config.data.train, config.data.validation = "cifar10:train", "cifar10:test"
-    config.data.tests = {"id": "cifar10:test", "ood": "cifar10:train"}
+    config.evaluation.tests = {"id": "cifar10:test", "ood": "cifar10:train"}
     config.data.image_size = (16, 16)
-    config.model.name, config.model.weights = "small", "random"
-    config.batch_size, config.evaluation_batch_size = 8, 16
-    config.steps, config.observe_every, config.save_every = 2, 1, 100
-    config.update_from_flattened_dict(changes)
+    config.model.name, config.io.weights = "small", "random"
+    config.recipe.batch_size, config.evaluation.batch_size = 8, 16
+    config.recipe.steps, config.evaluation.observe_every = 2, 1
+    config.io.save_every = 100
+    config.update_from_flattened_dict({full(k): v for k, v in changes.items()})
     return config
+
+
+def full(name):
+    """The name of an option with its group: `steps` is `recipe.steps`."""
+    short = {"method": "method.name", "batch_size": "recipe.batch_size"}
+    if name in base.OPTIONS or name in short:
+        return short.get(name, name)
+    found = [option for option in base.OPTIONS if option.endswith(f".{name}")]
+    return found[0] if len(found) == 1 else name
 
 
 def stop_at(monkeypatch, number, sent=signal.SIGTERM):

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments import studies
 from experiments.methods import METHODS
+from experiments.tasks.task import Metric
 
 LAYERS = [
     f"backbone/{name}/{part}"
@@ -64,19 +65,18 @@ def record(method, rate, strength, seed, *, corruptions=False, start="probed hea
         "start": start,
         "image_size": 64,
         "config": {
-            "start": start,
-            "epochs": 4,
             "seed": seed,
-            "learning_rate": rate,
-            "optimizer": "adamw",
             "data": {"train": "pacs:photo_train", "flip": True},
+            "model": {"start": start},
+            "recipe": {"epochs": 4, "optimizer": "adamw"},
+            "method": {"name": method, "learning_rate": rate},
         },
         "versions": {"jax": "0.10.2", "optax": "0.2.8"},
         "machine": "1 x cpu, 2 cores, Linux x86_64",
         "status": "finished",
         "seconds": 51.5,
         "layers": LAYERS,
-        "metric": "accuracy",
+        "metric": Metric("accuracy")._asdict(),
         "id_val": at(0.9),
         "evaluation": evaluation,
         "leaves": {

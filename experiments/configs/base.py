@@ -1,73 +1,228 @@
-"""Every option of a run and its default; the other configurations start from here."""
+"""Every option of a run, its default, and what it may be; the others start from here.
 
-from typing import Any
+The groups are the meaning. Another training is another `data`, `model`, `recipe` or
+`method`; `evaluation` says what is looked at; and what may change between two calls
+that go on with one run is `io`: where things are, and how fast they come.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+from experiments.configs.values import (
+    Check,
+    SettingError,
+    among,
+    anything,
+    at_least,
+    each,
+    given,
+    one_of,
+    pixels,
+    shares,
+    within,
+)
+
+RANDOM = "random"  # in place of a file of weights, for a pre-training
+STARTS = ("new head", "probed head", "loaded head")
+
 Config = Any  # a ConfigDict: type checkers cannot know its options
+
+
+# ---- The options -------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """A default, or the type of a value that has none; and what the value may be."""
+
+    default: Any
+    check: Check = anything
+
+
+OPTIONS: dict[str, Option] = {
+    "name": Option("experiment"),
+    # Of the order and augmentation of the training images, and of random weights.
+    "seed": Option(0, at_least(0)),
+    #
+    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set;
+    # validation is in-distribution: it selects.
+    "data.train": Option(str, given),
+    "data.validation": Option(str, given),
+    "data.image_size": Option((64, 64), pixels),  # (height, width)
+    "data.resize": Option(int),  # shorter side before the central crop of evaluation
+    "data.scale": Option((0.7, 1.0), shares),  # of the area that a training crop has
+    "data.flip": Option(True),
+    #
+    "model.name": Option("resnet18-trunk"),  # a key of experiments.models.MODELS
+    # Of the backbone, such as --config.model.options="{'epsilon': 1e-6}" of a ViT.
+    "model.options": Option({}),
+    # Of the computation; parameters are float32.
+    "model.dtype": Option("float32", among("float32", "bfloat16")),
+    # Zero, which holds no anchor; a logistic regression on the pre-trained features; or
+    # that of the weights file. The last two are anchored.
+    "model.start": Option("new head", among(*STARTS)),
+    #
+    "recipe.epochs": Option(6, at_least(0)),
+    "recipe.steps": Option(0, at_least(0)),  # instead of `epochs`, if above 0
+    "recipe.batch_size": Option(32, at_least(1)),  # images, over all devices
+    "recipe.optimizer": Option("adamw", among("adamw", "sgd")),  # sgd: Nesterov's
+    "recipe.weight_decay": Option(0.0, at_least(0)),  # towards zero
+    "recipe.momentum": Option(0.9, within(0, 1, below=True)),  # of sgd
+    "recipe.warmup_epochs": Option(0.0, at_least(0)),
+    # The last learning rate, as a share of the highest.
+    "recipe.final_scale": Option(0.0, within(0, 1)),
+    # The largest global norm of a gradient; 0: none.
+    "recipe.clip_norm": Option(0.0, at_least(0)),
+    # Parts a batch is cut into, to need less memory.
+    "recipe.accumulate": Option(1, at_least(1)),
+    "recipe.label_smoothing": Option(0.0, within(0, 1, below=True)),
+    # Batch norms keep those of the pre-training.
+    "recipe.freeze_statistics": Option(False),
+    #
+    "method.name": Option("ftp"),  # a key of experiments.methods.METHODS
+    "method.learning_rate": Option(1e-3, at_least(0)),
+    # The method's own (kappa of FTP, lambda of L2-SP, ...); None: its default.
+    "method.strength": Option(float),
+    #
+    "evaluation.tests": Option({}),  # name -> "<builder>:<split>"
+    "evaluation.id": Option("id"),  # which of the tests is in-distribution
+    # Tests that are answered with their own classes only, such as ImageNet-A and -R.
+    "evaluation.own_classes": Option(()),
+    "evaluation.corruptions": Option(()),  # ImageNet-C's, applied to the ID test set
+    "evaluation.severities": Option((1, 2, 3, 4, 5), each(among(1, 2, 3, 4, 5))),
+    # Images a test set, chosen once at random, of each class its share; 0: all.
+    "evaluation.limit": Option(0, at_least(0)),
+    "evaluation.batch_size": Option(256, at_least(1)),
+    # Steps between two values of radii and drifts.
+    "evaluation.observe_every": Option(10, at_least(1)),
+    # Mixtures with the start that are evaluated at the end.
+    "evaluation.wise_alphas": Option((), each(within(0, 1))),
+    #
+    # .npz, .safetensors, .pt, .pth; the folder of a finished run; or "random".
+    "io.weights": Option(str),
+    # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
+    "io.data_dir": Option(str),
+    "io.source_dir": Option(str),  # what this project's builders prepare from
+    "io.workers": Option(0, at_least(0)),  # processes that load; 0: this one
+    "io.cache": Option(True),  # keep decoded images in memory
+    "io.save_every": Option(200, at_least(1)),  # steps between two checkpoints
+    # A finished run of the same start, whose parameters are used instead of training.
+    "io.trained_from": Option(str),
+}
+GROUPS = ("data", "model", "recipe", "method", "evaluation", "io")
 
 
 def get_config() -> Config:
     """The defaults. What is `None` here has to be given, or has a default elsewhere."""
     config: Config = ConfigDict()
-    config.name = "experiment"
-    config.method = "ftp"  # a key of experiments.methods.METHODS
-    # The method's own strength (kappa of FTP, lambda of L2-SP, ...); None: its default.
-    config.strength = config_dict.placeholder(float)
-    config.seed = 0  # of the order and augmentation of the training images
-
-    config.data = ConfigDict()
-    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set.
-    config.data.train = config_dict.placeholder(str)
-    config.data.validation = config_dict.placeholder(str)  # in-distribution: it selects
-    config.data.tests = ConfigDict()  # name -> "<builder>:<split>"
-    config.data.id = "id"  # which of the tests is in-distribution
-    # Tests that are answered with their own classes only, such as ImageNet-A and -R.
-    config.data.own_classes = ()
-    config.data.corruptions = ()  # ImageNet-C's, applied to the ID test set
-    config.data.severities = (1, 2, 3, 4, 5)
-    # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
-    config.data.data_dir = config_dict.placeholder(str)
-    # The folder that this project's builders prepare from.
-    config.data.source_dir = config_dict.placeholder(str)
-    config.data.image_size = (64, 64)  # pixels, (height, width)
-    config.data.resize = config_dict.placeholder(int)  # shorter side before the crop
-    config.data.scale = (0.7, 1.0)  # share of the image's area that a training crop has
-    config.data.flip = True
-    config.data.workers = 0  # processes that load and augment; 0: this one
-    config.data.cache = True  # keep decoded images in memory
-    # Images a test set, chosen once at random, of each class its share; 0: all.
-    config.data.limit = 0
-
-    config.model = ConfigDict()
-    config.model.name = "resnet18-trunk"  # a key of experiments.models.MODELS
-    # .npz, .safetensors, .pt, .pth; the folder of a finished run; or "random".
-    config.model.weights = config_dict.placeholder(str)
-    # Of the backbone, such as --config.model.options="{'epsilon': 1e-6}" of a ViT.
-    config.model.options = ConfigDict()
-    config.model.dtype = "float32"  # of the computation; parameters are float32
-    # "new head" (zero; holds no anchor), "probed head" (logistic regression on the
-    # pre-trained features; anchored) or "loaded head" (of the weights file; anchored).
-    config.start = "new head"
-
-    config.epochs = 6
-    config.steps = 0  # instead of `epochs`, if above 0
-    config.batch_size = 32  # images, over all devices
-    config.evaluation_batch_size = 256
-    config.optimizer = "adamw"  # or "sgd": momentum, Nesterov
-    config.learning_rate = 1e-3
-    config.weight_decay = 0.0  # towards zero
-    config.momentum = 0.9  # of sgd
-    config.warmup_epochs = 0.0
-    config.final_scale = 0.0  # last learning rate, as a share of the highest
-    config.clip_norm = 0.0  # largest global norm of a gradient; 0: none
-    config.accumulate = 1  # parts a batch is cut into, to need less memory
-    config.label_smoothing = 0.0
-    config.freeze_statistics = False  # batch norms keep those of the pre-training
-
-    config.observe_every = 10  # steps between two values of radii and drifts
-    config.save_every = 200  # steps between two checkpoints
-    config.wise_alphas = ()  # mixtures with the start that are evaluated at the end
-    # A finished run of the same start, whose parameters are used instead of training.
-    config.trained_from = config_dict.placeholder(str)
+    for name in GROUPS:
+        config[name] = ConfigDict()
+    for name, option in OPTIONS.items():
+        *group, last = name.split(".")
+        parent = config[group[0]] if group else config
+        value = option.default
+        if isinstance(value, type):
+            value = config_dict.placeholder(value)
+        parent[last] = ConfigDict(value) if isinstance(value, dict) else value
     return config
+
+
+def plain_dict(config: Config) -> dict[str, Any]:
+    """The configuration as nested dicts, tuples and numbers."""
+    return config.to_dict()
+
+
+# ---- Checks ------------------------------------------------------------------------
+
+
+def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> None:
+    """Raises a `SettingError` that names the first option that cannot be used.
+
+    Args:
+      config: of one run.
+      methods: `experiments.methods.METHODS`.
+      models: the names of `experiments.models.MODELS`.
+    """
+    if "run" in config:
+        raise SettingError(
+            "config: expected that of one run, got that of a study; give it to python"
+            " -m experiments.sweep."
+        )
+    one_of("method.name", config.method.name, methods)
+    one_of("model.name", config.model.name, models)
+    for name, option in OPTIONS.items():
+        *group, last = name.split(".")
+        option.check(name, (config[group[0]] if group else config)[last])
+    _check_method(config, methods[config.method.name])
+    _check_weights(config)
+    _check_batches(config.recipe)
+    _check_images(config)
+
+
+def _check_method(config: Config, method: Any) -> None:
+    name, strength = config.method.name, config.method.strength
+    if strength is not None and method.strength is None:
+        raise SettingError(
+            f"method.strength: {name} has none; expected None, got {strength}."
+        )
+    if strength is not None:
+        within(0, method.strength.highest)("method.strength", strength)
+    if config.io.trained_from and not method.mixes:
+        raise SettingError(
+            f"io.trained_from: {name} trains by itself; expected None, got"
+            f" {config.io.trained_from!r}."
+        )
+
+
+def _check_weights(config: Config) -> None:
+    if config.io.weights is None:
+        raise SettingError(
+            "io.weights: expected a file, the folder of a finished run, or"
+            f" {RANDOM!r}; got none."
+        )
+    if config.model.start == "loaded head" and config.io.weights == RANDOM:
+        raise SettingError(
+            "io.weights: a loaded head needs a file or the folder of a finished run;"
+            f" got {RANDOM!r}."
+        )
+
+
+def _check_batches(recipe: Config) -> None:
+    if recipe.epochs == 0 and recipe.steps == 0:
+        raise SettingError(
+            "recipe.epochs: expected a number above 0, or steps above 0."
+        )
+    if recipe.batch_size % recipe.accumulate:
+        raise SettingError(
+            "recipe.accumulate: expected a divisor of batch_size,"
+            f" {recipe.batch_size}, got {recipe.accumulate}."
+        )
+
+
+def _check_images(config: Config) -> None:
+    """What would fail only when the images are shown."""
+    data, evaluation = config.data, config.evaluation
+    for name in (evaluation.id, *evaluation.own_classes):
+        one_of("evaluation.id and evaluation.own_classes", name, evaluation.tests)
+    if data.resize is not None and data.resize < min(data.image_size):
+        raise SettingError(
+            "data.resize: expected None, or as many pixels as the shorter side of"
+            f" data.image_size {tuple(data.image_size)} or more, since images are"
+            f" cropped to that; got {data.resize}."
+        )
+    if not evaluation.corruptions:
+        return
+    from experiments.data import corruptions  # few look at any
+
+    for name in evaluation.corruptions:
+        one_of("evaluation.corruptions", name, corruptions.CORRUPTIONS)
+    if min(data.image_size) < corruptions.MIN_SIDE:
+        raise SettingError(
+            f"data.image_size: corruptions need {corruptions.MIN_SIDE} pixels a side,"
+            f" got {tuple(data.image_size)}."
+        )
+    try:
+        corruptions.require()
+    except ImportError as error:
+        raise SettingError(f"evaluation.corruptions: {error}") from error

@@ -1,7 +1,7 @@
 r"""ImageNet: fine-tune CLIP's ViT-B/16, test on V2, -A, -R and -Sketch.
 
 python -m experiments.train --config=experiments/configs/imagenet.py \
-  --config.method=ftp --config.model.weights=CLIP_VIT_B16.safetensors \
+  --config.method.name=ftp --config.io.weights=CLIP_VIT_B16.safetensors \
   --out=runs/imagenet
 
 Numbers to reach, accuracy in %, as published:
@@ -18,17 +18,17 @@ What keeps numbers from being comparable:
 * Mixup 0.8, cutmix 1 and drop path 0.2, which the paper has, are not supported here.
 * The paper's head is CLIP's zero-shot text classifier. Here it is a linear probe,
   fitted to 20,000 of the features; a file of weights that also holds head/kernel and
-  head/bias, with all names as ours, is used with --config.start="loaded head".
+  head/bias, with all names as ours, is used with --config.model.start="loaded head".
 * -A and -R have 200 of the 1000 classes. Here they are answered with these 200 alone,
-  which gives 20 to 30 points more than with all; --config.data.own_classes="()" allows
-  all. Say which a table holds.
+  which gives 20 to 30 points more than with all;
+  --config.evaluation.own_classes="()" allows all. Say which a table holds.
 * There are no labels of ImageNet's test set, so "imagenet" is the validation split, and
   the last 1 % of the training split selects.
 
 CLIP_VIT_B16.safetensors: openai/clip-vit-base-patch16 of the Hugging Face hub. Prepare
 the data once, with TensorFlow: tfds build imagenet2012 --file_format=array_record
 --data_dir=DATA, the same for imagenet_v2/matched-frequency, imagenet_a, imagenet_r and
-imagenet_sketch, and give --config.data.data_dir=DATA. It was not run by us.
+imagenet_sketch, and give --config.io.data_dir=DATA. It was not run by us.
 """
 
 from experiments.configs import base
@@ -41,7 +41,7 @@ def get_config() -> Config:
     config.name = "imagenet"
     config.data.train = "imagenet2012:train[:99%]"
     config.data.validation = "imagenet2012:train[99%:]"
-    config.data.tests = ConfigDict(
+    config.evaluation.tests = ConfigDict(
         {
             "imagenet": "imagenet2012:validation",
             "v2": "imagenet_v2/matched-frequency:test",
@@ -50,23 +50,23 @@ def get_config() -> Config:
             "sketch": "imagenet_sketch:test",
         }
     )
-    config.data.id = "imagenet"
-    config.data.own_classes = ("a", "r")
+    config.evaluation.id = "imagenet"
+    config.evaluation.own_classes = ("a", "r")
     config.data.image_size = (224, 224)
     config.data.resize = 224
     config.data.scale = (0.08, 1.0)
-    config.data.workers = 8
-    config.data.cache = False
+    config.io.workers = 8
+    config.io.cache = False
     config.model.name = "clip-vit-base-16"
     config.model.dtype = "bfloat16"
-    config.start = "probed head"
-    config.epochs = 30
-    config.warmup_epochs = 5.0
-    config.batch_size = 512
-    config.learning_rate = 2e-5
-    config.final_scale = 0.5
-    config.weight_decay = 0.1
-    config.label_smoothing = 0.1
-    config.observe_every = 100
-    config.save_every = 1000
+    config.model.start = "probed head"
+    config.recipe.epochs = 30
+    config.recipe.warmup_epochs = 5.0
+    config.recipe.batch_size = 512
+    config.method.learning_rate = 2e-5
+    config.recipe.final_scale = 0.5
+    config.recipe.weight_decay = 0.1
+    config.recipe.label_smoothing = 0.1
+    config.evaluation.observe_every = 100
+    config.io.save_every = 1000
     return config

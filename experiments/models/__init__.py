@@ -4,11 +4,10 @@ Examples:
   >>> from flax import nnx
   >>> from experiments import models
   >>> model = models.create("resnet18-trunk", 7, rngs=nnx.Rngs(0))
-  >>> models.layers(model)[-2:]
+  >>> models.layer_names(model)[-2:]
   ('head/kernel', 'head/bias')
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,35 +16,16 @@ import jax.core
 import numpy as np
 from flax import nnx
 
-from experiments.models import mobilenet, parameters, resnet, small, vit
-from experiments.models.backbone import Backbone
-from experiments.models.heads import HEADS
-from experiments.models.parameters import layers
+from experiments.models import mobilenet, resnet, small, vit
+from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 
-__all__ = ["MODELS", "create", "is_sized", "layers"]
+__all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
-    "small": small.Small,  # of the quickstart, for images of 16 x 16 pixels
-    # Batch norm folded in, without the last stage: 256 features at stride 16.
-    "resnet18-trunk": functools.partial(
-        resnet.ResNet, resnet.BasicBlock, (2, 2, 2), norm=False
-    ),
-    "resnet18": functools.partial(resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2)),
-    "resnet18-nf": functools.partial(
-        resnet.ResNet, resnet.BasicBlock, (2, 2, 2, 2), norm=False
-    ),
-    "resnet50": functools.partial(resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3)),
-    "resnet50-nf": functools.partial(
-        resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3), norm=False
-    ),
-    # To the last depthwise convolution: 1024 features at stride 32.
-    "mobilenet-v1": mobilenet.MobileNetV1,
-    # Batch norm folded in: 1280 features at stride 32.
-    "mobilenet-v2": mobilenet.MobileNetV2,
-    "vit-tiny-16": functools.partial(vit.ViT, 192, 12, 3),
-    "vit-small-16": functools.partial(vit.ViT, 384, 12, 6),
-    "vit-base-16": functools.partial(vit.ViT, 768, 12, 12),
-    "clip-vit-base-16": functools.partial(vit.ViT, 768, 12, 12, clip=True),
+    **small.NETWORKS,
+    **resnet.NETWORKS,
+    **mobilenet.NETWORKS,
+    **vit.NETWORKS,
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""
 
@@ -58,9 +38,9 @@ def is_sized(name: str) -> bool:
 
 def create(
     name: str,
-    num_classes: int,
+    outputs: int,
     *,
-    task: str = "classification",
+    head: Callable[..., nnx.Module] = Classifier,
     rngs: nnx.Rngs,
     **options: Any,
 ) -> nnx.Module:
@@ -68,32 +48,29 @@ def create(
 
     Args:
       name: one of `MODELS`.
-      num_classes: how many the head tells apart.
-      task: "classification" or "segmentation".
+      outputs: how many numbers the head gives, such as one a class.
+      head: `Classifier` or `Segmenter` of `experiments.models.backbone`.
       rngs: for the backbone's weights.
       options: of the backbone: `dtype` in which it computes (parameters are float32);
         `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
 
     Returns:
       `model(images, train=...)` maps images `(n, h, w, 3)` of 0 to 255, in uint8 or
-      float, to float32 logits `(n, num_classes)` or `(n, h, w, num_classes)`;
+      float, to float32 `(n, outputs)` or, of a `Segmenter`, `(n, h, w, outputs)`;
       `model.features(images)` is what its head sees.
 
     Raises:
-      ValueError: no such name or task.
+      ValueError: no such name.
     """
-    for argument, value, known in (("name", name, MODELS), ("task", task, HEADS)):
-        if value not in known:
-            raise ValueError(
-                f"{argument}: expected one of {', '.join(known)}, got {value!r}"
-            )
+    if name not in MODELS:
+        raise ValueError(f"name: expected one of {', '.join(MODELS)}, got {name!r}")
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
         backbone = MODELS[name](rngs=rngs, **options)
-        return HEADS[task](backbone, num_classes, rngs=rngs)
+        return head(backbone, outputs, rngs=rngs)
 
     key = rngs.params()
     if isinstance(key, jax.core.Tracer):  # someone traces or compiles this
         return make(rngs)
     seed = np.asarray(jax.random.key_data(key))
-    return parameters.drawn(lambda: make(nnx.Rngs(0)), seed)
+    return drawn(lambda: make(nnx.Rngs(0)), seed)

@@ -1,8 +1,15 @@
-"""What every pre-trained network offers to a head."""
+"""What every network offers: features, a head on them, and its arrays by name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
+import jax.extend
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+from experiments.models.naming import Table
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -13,20 +20,26 @@ class Backbone(nnx.Module):
     """A network without its head; it standardises its input itself.
 
     Attributes:
-      family: which tables of `experiments.models.tables` name its parameters.
+      tables: what its arrays are called in the files that are published.
       width: how many features it gives.
       dtype: in which it computes; parameters stay float32.
       mean: of each colour channel, in units of 255.
       std: the same.
       sized: whether it is made for one size of image, its option `image_size`.
+      folded_epsilon: of the batch norms that are folded into its kernels, if they are.
     """
 
-    family: str
+    tables: ClassVar[Sequence[Table]] = ()
     width: int
     dtype: jnp.dtype
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     sized: bool = False
+    folded_epsilon: float | None = None
+
+    def named_by(self) -> Sequence[Table]:
+        """Those of the tables whose files hold this very network."""
+        return self.tables
 
     def leaves_out(self, path: str) -> bool:
         """Whether a parameter is of a part of the published network that this lacks."""
@@ -47,3 +60,137 @@ class Backbone(nnx.Module):
     def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to one vector each, `(n, width)` in float32."""
         return self.feature_map(images, train=train).astype(jnp.float32).mean((1, 2))
+
+
+# ---- Heads: one prediction for an image, or one for each of its pixels ------------
+
+# A new head starts at zero: it favours no class and passes no noise to the backbone.
+ZEROS = nnx.initializers.zeros
+
+
+class Classifier(nnx.Module):
+    """A linear head on the pooled features."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, rngs: nnx.Rngs):
+        self.backbone = backbone
+        self.head = nnx.Linear(
+            backbone.width,
+            num_classes,
+            kernel_init=ZEROS,
+            dtype=backbone.dtype,
+            rngs=rngs,
+        )
+
+    def features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps images `(n, h, w, 3)` of 0 to 255 to `(n, width)`, as the head sees."""
+        return self.backbone.pooled(images, train=train)
+
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps images `(n, h, w, 3)` of 0 to 255 to float32 logits `(n, classes)`."""
+        return self.head(self.features(images, train=train)).astype(jnp.float32)
+
+
+class Segmenter(nnx.Module):
+    """A 1 x 1 convolution on the feature map, enlarged to the size of the images."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, rngs: nnx.Rngs):
+        self.backbone = backbone
+        self.head = nnx.Conv(
+            backbone.width,
+            num_classes,
+            (1, 1),
+            kernel_init=ZEROS,
+            dtype=backbone.dtype,
+            rngs=rngs,
+        )
+
+    def features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps images `(n, h, w, 3)` of 0 to 255 to the map `(n, h', w', width)`."""
+        return self.backbone.feature_map(images, train=train)
+
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps images `(n, h, w, 3)` to float32 logits `(n, h, w, classes)`."""
+        logits = self.head(self.features(images, train=train))
+        shape = (*images.shape[:3], logits.shape[-1])
+        return jax.image.resize(logits, shape, "bilinear").astype(jnp.float32)
+
+
+# ---- Parameters and statistics by name ---------------------------------------------
+
+ONES = ("scale", "var")  # of norms
+TABLES = ("pos_embed", "cls")
+
+
+def names_and_leaves(model: nnx.Module) -> dict[str, Any]:
+    """All arrays of the model, by names such as `backbone/layer1/0/conv1/kernel`."""
+    values = nnx.to_pure_dict(nnx.state(model))
+    return {_name(keys): leaf for keys, leaf in jax.tree.leaves_with_path(values)}
+
+
+def replace(model: nnx.Module, value_of: Callable[[str, Any], Any]) -> None:
+    """Puts `value_of(name, leaf)` in place of every array of the model."""
+    state = nnx.state(model)
+    values = nnx.to_pure_dict(state)
+    new = jax.tree.map_with_path(
+        lambda keys, leaf: jnp.asarray(value_of(_name(keys), leaf), leaf.dtype), values
+    )
+    nnx.replace_by_pure_dict(state, new)
+    nnx.update(model, state)
+
+
+def _name(keys: Any) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def drawn(make: Callable[[], nnx.Module], seed: Any) -> Any:
+    """The model that `make` describes, its weights drawn by numpy: nothing compiles.
+
+    Kernels are uniform with the variance of one over the fan-in, and position tables
+    within 0.02; norms are the identity; biases and the head are zero.
+
+    Args:
+      make: returns the model; only its shapes matter, it is traced.
+      seed: as `numpy.random.default_rng` takes it.
+    """
+    random = np.random.default_rng(seed)
+
+    def value(name: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        last = name.split("/")[-1]
+        if last in ONES:
+            return np.ones(leaf.shape, np.float32)
+        if name.startswith("head/") or last not in ("kernel", *TABLES):
+            return np.zeros(leaf.shape, np.float32)
+        fan_in = np.prod(leaf.shape[:-1])
+        bound = 0.02 if last in TABLES else np.sqrt(3 / fan_in)
+        return bound * (2 * random.random(leaf.shape, np.float32) - 1)
+
+    model = nnx.eval_shape(make)
+    replace(model, value)
+    return model
+
+
+def layer_names(model: Any) -> tuple[str, ...]:
+    """Names of all parameters in the order in which the forward pass reads them.
+
+    The names are those of `ftp_optax`: `backbone/layer1/0/conv1/kernel`. The order is
+    read off the traced computation, so it holds for any network.
+    """
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    side = getattr(model.backbone, "image_size", 64)
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+
+    def forward(params: Any, rest: Any, images: jax.Array) -> jax.Array:
+        network: Any = nnx.merge(graphdef, params, rest)
+        return network(images, train=False)
+
+    jaxpr = jax.make_jaxpr(forward)(params, rest, images).jaxpr
+    first_read = {}
+    for position, equation in enumerate(jaxpr.eqns):
+        for variable in equation.invars:
+            if isinstance(variable, jax.extend.core.Var):  # and no literal
+                first_read.setdefault(variable, position)
+    flat = jax.tree.leaves_with_path(nnx.to_pure_dict(params))
+    names = [_name(keys) for keys, _ in flat]
+    # Those that are not read, if any, come last.
+    order = [first_read.get(v, len(jaxpr.eqns)) for v in jaxpr.invars[: len(names)]]
+    return tuple(name for _, name in sorted(zip(order, names, strict=True)))

@@ -1,5 +1,6 @@
 """ResNet (He et al. 2016, stride in the 3 x 3 convolution), with batch norm or none."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,15 +9,67 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from experiments.models.primitives import (
+from experiments.models.layers import (
     batch_norm,
     max_pool,
     normalise,
     pointwise_conv,
 )
+from experiments.models.naming import (
+    Rule,
+    Table,
+    torch_batch_norm,
+    torch_conv,
+    torch_linear,
+)
 
 EPSILON = 1e-5
 PUBLISHED_STAGES = 4
+
+# ---- What the arrays of published weights are called -------------------------------
+
+_BLOCK = r"layer\d\.\d+"
+
+TORCHVISION = Table(
+    "a ResNet as torchvision and timm name it",
+    [
+        *torch_conv(rf"((?:{_BLOCK}\.)?conv\d)", r"backbone/\1"),
+        *torch_batch_norm(rf"((?:{_BLOCK}\.)?bn\d)", r"backbone/\1"),
+        *torch_conv(rf"({_BLOCK}\.downsample)\.0", r"backbone/\1"),
+        *torch_batch_norm(rf"({_BLOCK}\.downsample)\.1", r"backbone/\1_bn"),
+        *torch_linear("fc", "head"),
+    ],
+)
+
+
+def _transformers() -> list[Rule]:
+    """Stages and convolutions count from 0 there, and from 1 here."""
+    stem = r"(?:resnet\.)?embedder\.embedder"
+    rules = [
+        *torch_conv(rf"{stem}\.convolution", "backbone/conv1"),
+        *torch_batch_norm(rf"{stem}\.normalization", "backbone/bn1"),
+        *torch_linear(r"classifier\.1", "head"),
+    ]
+    for stage in range(4):
+        block = rf"(?:resnet\.)?encoder\.stages\.{stage}\.layers\.(\d+)"
+        path = rf"backbone/layer{stage + 1}/\1"
+        for conv in range(3):
+            layer = rf"{block}\.layer\.{conv}"
+            rules += torch_conv(rf"{layer}\.convolution", f"{path}/conv{conv + 1}")
+            rules += torch_batch_norm(
+                rf"{layer}\.normalization", f"{path}/bn{conv + 1}"
+            )
+        shortcut = rf"{block}\.shortcut"
+        rules += torch_conv(rf"{shortcut}\.convolution", f"{path}/downsample")
+        rules += torch_batch_norm(
+            rf"{shortcut}\.normalization", f"{path}/downsample_bn"
+        )
+    return rules
+
+
+TRANSFORMERS = Table("a ResNet as transformers names it", _transformers())
+
+# ---- The network -------------------------------------------------------------------
 
 
 class BasicBlock(nnx.Module):
@@ -87,6 +140,8 @@ class ResNet(Backbone):
       rngs: for the weights at the start.
     """
 
+    tables = (TORCHVISION, TRANSFORMERS)
+
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
@@ -102,7 +157,7 @@ class ResNet(Backbone):
     ):
         options = {"norm": norm, "dtype": dtype, "rngs": rngs}
         layer = _Layers(norm, {"dtype": dtype, "rngs": rngs})
-        self.family = "resnet" if norm else "resnet-nf"
+        self.folded_epsilon = None if norm else EPSILON
         self.dtype = jnp.dtype(dtype)
         self.mean, self.std = mean, std
         self.conv1 = layer.conv(3, stem, 7, 2)
@@ -170,3 +225,13 @@ def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, train: bool) -> jax.
     if block.downsample is None:
         return x
     return normalise(block.downsample_bn, block.downsample(x), train)
+
+
+NETWORKS = {
+    # Batch norm folded in, without the last stage: 256 features at stride 16.
+    "resnet18-trunk": functools.partial(ResNet, BasicBlock, (2, 2, 2), norm=False),
+    "resnet18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet18-nf": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), norm=False),
+    "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "resnet50-nf": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), norm=False),
+}

@@ -1,4 +1,4 @@
-"""The quickstart's network as a backbone: small images, such as 16 x 16 pixels."""
+"""A small network for small images, such as digits of 16 x 16 pixels."""
 
 import functools
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models.backbone import Backbone
-from experiments.quickstart.network import windows
+from experiments.models.layers import window_conv
 
 FEATURES = (16, 32, 64)
 HIDDEN = 128
@@ -17,11 +17,10 @@ HIDDEN = 128
 class Small(Backbone):
     """Three 3 x 3 convolutions of stride 2 on grey images and a hidden layer; biased.
 
-    The convolutions are matrix products of windows with a kernel `(9 * c_in, c_out)`,
-    as in the quickstart. No layer keeps statistics of the batch.
+    The kernels of the convolutions are `(9 * c_in, c_out)`.
+    No layer keeps statistics of the batch.
     """
 
-    family = "small"
     sized = True
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
@@ -49,10 +48,13 @@ class Small(Backbone):
         del train
         x = self.standardise(images).mean(axis=-1, keepdims=True)
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = nnx.relu(conv(windows(x)))
+            x = nnx.relu(window_conv(x, conv))
         return x
 
     def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, image_size, image_size, 3)` to `(n, HIDDEN)` in float32."""
         x = self.feature_map(images, train=train)
         return nnx.relu(self.hidden(x.reshape(len(x), -1))).astype(jnp.float32)
+
+
+NETWORKS = {"small": Small}

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.models import folding, resnet
-from experiments.models.parameters import names_and_leaves, replace
-from experiments.models.rules import Rule, Table
-from experiments.models.tables import OWN, TABLES
+from experiments.models.backbone import Backbone, names_and_leaves, replace
+from experiments.models.naming import OWN, Rule, Table
 
 Arrays = dict[str, np.ndarray]
 
+NORM = ("scale", "bias", "mean", "var")  # of a batch norm
 # What training scripts wrap a state dict in.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -38,8 +37,8 @@ def load_weights(
       model: as `experiments.models.create` makes it.
       path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin` of torch. Pickled code is
         never run: of a torch file only tensors are read.
-      table: names in the file -> paths in the model. By default the one among
-        `experiments.models.tables.TABLES` for this backbone that knows most names.
+      table: names in the file -> paths in the model. By default the one among those of
+        this backbone that knows most names.
 
     Raises:
       WeightsError: the file cannot be read, lacks parameters of the backbone, has
@@ -53,8 +52,9 @@ def load_weights(
         table = Table("a file for the given table", table)
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
     # Published weights have batch norm; a network without takes it up in its kernels.
-    fold = model.backbone.family == "resnet-nf" and _has_statistics(arrays, table)
-    shapes = folding.with_norms(shapes) if fold else shapes
+    folds = _has_statistics(arrays, table)
+    epsilon = model.backbone.folded_epsilon if folds else None
+    shapes = shapes if epsilon is None else with_norms(shapes)
     placed, problems = _place(arrays, table, shapes, model.backbone.leaves_out)
     if problems:
         raise WeightsError(
@@ -63,8 +63,8 @@ def load_weights(
             + "\nChoose the model that the weights were made for, or load_weights with"
             " a table of your own."
         )
-    if fold:
-        placed = folding.fold(placed, resnet.EPSILON)
+    if epsilon is not None:
+        placed = fold(placed, epsilon)
     replace(model, lambda name, leaf: placed.get(name, leaf))
 
 
@@ -79,16 +79,16 @@ def _choose(model: Any, arrays: Arrays, path: pathlib.Path) -> Table:
     def known(table: Table) -> int:
         return sum(_destination(table, name)[0] is not None for name in arrays)
 
-    expected = (*TABLES.get(model.backbone.family, ()), OWN)
+    expected = (*model.backbone.named_by(), OWN)
     best = max(expected, key=known)
-    others = [table for tables in TABLES.values() for table in tables]
-    other = max(others, key=known)
+    networks = Backbone.__subclasses__()
+    other = max((t for network in networks for t in network.tables), key=known)
     if known(best) and known(best) >= known(other):
         return best
-    found = f"It looks like {other.source}" if known(other) else "It holds"
+    guess = f"It looks like {other.source}" if known(other) else "It holds"
     raise WeightsError(
         f"{path}: expected {' or '.join(table.source for table in expected)}."
-        f" {found}: {_listed(list(arrays))}. Choose the model that the weights were"
+        f" {guess}: {_listed(list(arrays))}. Choose the model that the weights were"
         " made for, or load_weights with a table of your own."
     )
 
@@ -150,6 +150,51 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+# ---- Batch norm, folded into convolutions for a network without it ---------------
+
+
+def norm_of(conv: str) -> str:
+    """The norm after a convolution: `bn1` for `conv1`, `x_bn` for a module `x`."""
+    module, _, name = conv.rpartition("/")
+    known = name.startswith("conv")
+    return f"{module}/{name.replace('conv', 'bn') if known else f'{name}_bn'}"
+
+
+def with_norms(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the same network with a norm in place of every bias."""
+    convs = _convolutions(shapes)
+    norms = {
+        f"{norm_of(conv)}/{leaf}": (shapes[f"{conv}/kernel"][-1],)
+        for conv in convs
+        for leaf in NORM
+    }
+    biases = {f"{conv}/bias" for conv in convs}
+    return {name: s for name, s in shapes.items() if name not in biases} | norms
+
+
+def fold(arrays: Arrays, epsilon: float) -> Arrays:
+    """Kernels scaled and biases made so that the norms are not needed."""
+    folded = {name: a for name, a in arrays.items() if name.startswith("head/")}
+    for conv in _convolutions(arrays):
+        scale, bias, mean, var = (arrays[f"{norm_of(conv)}/{leaf}"] for leaf in NORM)
+        factor = scale / np.sqrt(var + epsilon)
+        kernel = arrays[f"{conv}/kernel"]
+        folded[f"{conv}/kernel"] = kernel * factor.reshape(1, 1, 1, -1)
+        folded[f"{conv}/bias"] = bias - mean * factor
+    return folded
+
+
+def _convolutions(names: Mapping[str, object]) -> list[str]:
+    return [
+        name.removesuffix("/kernel")
+        for name in names
+        if name.startswith("backbone/") and name.endswith("/kernel")
+    ]
+
+
+# ---- Files -------------------------------------------------------------------------
+
+
 def read(path: pathlib.Path) -> Arrays:
     """All arrays of a file by name.
 
@@ -205,7 +250,7 @@ def _read_torch(path: pathlib.Path) -> Arrays:
             f"{path}: pip install torch to read it, or save it as safetensors"
         ) from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, and pickled code is never run. Save the"
@@ -214,12 +259,14 @@ def _read_torch(path: pathlib.Path) -> Arrays:
     except Exception as error:  # a damaged file fails in any way
         raise WeightsError(f"{path} cannot be read as torch's: {error}") from error
     for wrapper in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: expected a state_dict, got {type(found).__name__}")
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: expected a state_dict, got {type(content).__name__}"
+        )
     return {
         name.removeprefix("module."): value.float().numpy()
-        for name, value in found.items()
+        for name, value in content.items()
         if isinstance(value, torch.Tensor)
     }

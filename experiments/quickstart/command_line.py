@@ -4,7 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from experiments.options import Formatter, real, refuse_repeats, whole
+from experiments.cli import Formatter, real, refuse_repeats, whole
 from experiments.quickstart.training import METHODS
 
 SMOKE = {

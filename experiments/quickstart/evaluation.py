@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from experiments.quickstart.digits import HELD_OUT, KEPT, TARGET
+from experiments.data.digits import CLEAN, HELD_OUT, KEPT
 from experiments.quickstart.network import Params, logits
 
 GROUPS = {"kept": KEPT, "held_out": HELD_OUT, "ood": KEPT + HELD_OUT}
@@ -30,4 +30,4 @@ def accuracies(
 def group_means(accuracy: Mapping[str, float]) -> dict[str, float]:
     """In-distribution accuracy and the mean over each group of OOD domains."""
     means = {k: float(np.mean([accuracy[d] for d in v])) for k, v in GROUPS.items()}
-    return {"id": accuracy[TARGET], **means}
+    return {"id": accuracy[CLEAN], **means}

@@ -19,19 +19,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments.progress import progress
-from experiments.quickstart import command_line, digits, evaluation, plots, presentation
+from experiments.cli import progress
+from experiments.data import digits
+from experiments.quickstart import command_line, evaluation, plots, presentation
 from experiments.quickstart.network import Params, init_params
 from experiments.quickstart.resumable import Desk, thin, train
 from experiments.quickstart.run_directory import (
     RunDirectory,
-    RunDirectoryError,
     SaveTimer,
     clear,
     run_name,
 )
 from experiments.quickstart.training import Recipe, batch_order, drifts
-from experiments.versions import versions
+from experiments.records import RecordError
+from experiments.run_folder import versions
 
 JOB = "experiments.quickstart"
 INTERRUPTED = 130  # exit status of what a shell's Ctrl-C ends
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             clear(args.out, JOB, plots.PLOTS)
         made_with = versions("scipy", "scikit-learn")
         out = RunDirectory(args.out, JOB, dataclasses.asdict(settings), made_with)
-    except RunDirectoryError as error:
+    except RecordError as error:
         print(f"{JOB}: {error}", file=sys.stderr)
         return 2
 
@@ -130,7 +131,7 @@ def load_data() -> Data:
     """Loads and renders everything; the same on every call."""
     splits = digits.load_splits()
     broad = digits.pool(splits["pretrain"], digits.KEPT, PRETRAIN_COPIES, seed=100)
-    domains = (digits.TARGET, *digits.KEPT, *digits.HELD_OUT)
+    domains = (digits.CLEAN, *digits.KEPT, *digits.HELD_OUT)
     tests = {d: digits.render(splits["test"].images, d, seed=7) for d in domains}
     return Data(splits, broad, tests)
 

@@ -4,21 +4,14 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+
+from experiments.models.layers import windows
 
 CLASSES = 10
 LAYERS = ("conv1", "conv2", "conv3", "hidden", "head")
 
 Params = dict[str, Any]  # nested, float32 leaves
-
-
-def windows(x: jax.Array) -> jax.Array:
-    """Cuts `(n, h, w, c)` into the 3 x 3 windows of stride 2: `(n, h/2, w/2, 9c)`."""
-    h, w = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
-    shifted = [x[:, i : i + h : 2, j : j + w : 2] for i in range(3) for j in range(3)]
-    return jnp.concatenate(shifted, axis=-1)
 
 
 class SmallNet(nnx.Module):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments.quickstart import digits, plots, report
+from experiments.data import digits
+from experiments.quickstart import plots, report
 from experiments.quickstart.network import LAYERS
 from experiments.quickstart.run_directory import RunDirectory, run_name
 from experiments.statistics import Interval
@@ -69,7 +70,7 @@ def examples(
 ) -> dict[str, dict[str, np.ndarray]]:
     """The first test images in each domain, by group."""
     groups = {
-        "Narrow target": (digits.TARGET,),
+        "Narrow target": (digits.CLEAN,),
         "Pre-training": digits.KEPT,
         "Never trained on": digits.HELD_OUT,
     }

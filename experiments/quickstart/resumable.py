@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.progress import Advance
-from experiments.quickstart.digits import Split
+from experiments.cli import Advance
+from experiments.data.digits import Split
 from experiments.quickstart.network import Params
 from experiments.quickstart.run_directory import RunDirectory, SaveTimer
 from experiments.quickstart.training import Recipe, empty_trace, init_state, train_chunk

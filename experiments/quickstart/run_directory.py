@@ -12,18 +12,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import json_files
-from experiments.json_files import jsonable
+from experiments.records import RecordError, jsonable, write
 
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 
 # Only directories of this form are ever deleted below CHECKPOINTS.
 _RUN_NAME = re.compile(r"[a-z-]+(-lr[0-9.e+-]+)?-seed[0-9]+")
-
-
-class RunDirectoryError(ValueError):
-    """The directory holds something that this run must not touch or continue."""
 
 
 def run_name(kind: str, seed: int, learning_rate: float | None = None) -> str:
@@ -56,7 +51,7 @@ class RunDirectory:
           versions: of the packages; noted, not compared.
 
         Raises:
-          RunDirectoryError: the directory is of another job or of other settings.
+          RecordError: the directory is of another job or of other settings.
         """
         self.path = path
         settings = jsonable(settings)
@@ -66,7 +61,7 @@ class RunDirectory:
             self.metrics = {"job": job, "settings": settings, "runs": {}}
         else:
             if differences := _differences(found["settings"], settings):
-                raise RunDirectoryError(
+                raise RecordError(
                     f"{path} was made with other settings ({differences}). Use another"
                     " --out, or --fresh to start over in this one."
                 )
@@ -85,7 +80,7 @@ class RunDirectory:
 
     def write(self) -> None:
         """Writes `metrics.json` at once or not at all."""
-        json_files.write(self.path / METRICS, self.metrics)
+        write(self.path / METRICS, self.metrics)
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(
@@ -125,7 +120,7 @@ def clear(path: pathlib.Path, job: str, plots: Iterable[str]) -> None:
     """Removes what an earlier start of the job left in `path`, and nothing else.
 
     Raises:
-      RunDirectoryError: the directory is of another job.
+      RecordError: the directory is of another job.
     """
     if _read(path, job) is None:
         return
@@ -159,9 +154,9 @@ def _read(path: pathlib.Path, job: str) -> dict[str, Any] | None:
     file = path / METRICS
     if not file.exists():
         if path.exists() and not path.is_dir():
-            raise RunDirectoryError(f"{path} is not a directory. Use another --out.")
+            raise RecordError(f"{path} is not a directory. Use another --out.")
         if (path / CHECKPOINTS).exists():
-            raise RunDirectoryError(
+            raise RecordError(
                 f"{path} holds {CHECKPOINTS}/ but no {METRICS}: something else made it."
                 " Use another --out."
             )
@@ -171,7 +166,7 @@ def _read(path: pathlib.Path, job: str) -> dict[str, Any] | None:
     except ValueError:
         metrics = None
     if not isinstance(metrics, dict) or metrics.get("job") != job:
-        raise RunDirectoryError(f"{file} was not made by {job}. Use another --out.")
+        raise RecordError(f"{file} was not made by {job}. Use another --out.")
     return metrics
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.observation import norms
-from experiments.quickstart.digits import Split
+from experiments.data.digits import Split
+from experiments.evaluation import row_norms
 from experiments.quickstart.network import Params, logits
 from ftp_optax import radii, with_ftp
 
@@ -133,4 +133,4 @@ def train_chunk(
 @jax.jit
 def drifts(start: Params, params: Params) -> dict[str, jax.Array]:
     """Largest L1 norm of a row (an output unit) of the weights' change, by leaf."""
-    return norms(jax.tree.map(jnp.subtract, params, start))
+    return row_norms(jax.tree.map(jnp.subtract, params, start))

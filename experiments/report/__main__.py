@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 
-from experiments import json_files, studies
-from experiments.options import Formatter
-from experiments.records import METRICS
+from experiments import studies
+from experiments.cli import Formatter
+from experiments.records import METRICS, RecordError, read, write_text
 from experiments.report import page
 from experiments.report.frame import frame, groups
 from experiments.report.plots import plots
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise StudyError("No run has finished yet: nothing to report.")
         out = args.out or _common_folder(args.paths) / "report"
         write(records, out, args.title, notes)
-    except StudyError as error:
+    except RecordError as error:
         print(f"{JOB}: {error}", file=sys.stderr)
         return 2
     console.print(f"{len(records)} runs; open {out / FILES[0]}", soft_wrap=True)
@@ -140,7 +140,7 @@ def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def _read(file: pathlib.Path) -> list[Record]:
     if file.name != METRICS:
         return studies.read(file)
-    record = json_files.read(file, StudyError)
+    record = read(file)
     if record.get("job") == studies.JOB and record.get("status") not in _DONE:
         return [{"stage": "", "run": file.parent.name, "status": record.get("status")}]
     studies.check(record, str(file))
@@ -177,7 +177,7 @@ def write(
     _check_free(out)
     out.mkdir(parents=True, exist_ok=True)
     for file, text in zip(FILES, contents, strict=True):
-        json_files.write_text(out / file, text)
+        write_text(out / file, text)
     shutil.rmtree(out / PLOTS, ignore_errors=True)
     (out / PLOTS).mkdir()
     for section in sections:

@@ -5,21 +5,19 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from experiments import records
+from experiments.configs.base import GROUPS
 from experiments.studies import Record, StudyError
 
-# Options go by the last part of their names. Runs may differ in these and still be
-# compared: what methods are tuned by, what is looked at on the way, what a title says.
+# Runs may differ in these and still be compared: what methods are tuned by, what is
+# looked at on the way, what a title says.
 _OWN = {
-    *("method", "learning_rate", "strength", "seed", "name", "start", "image_size"),
-    *("observe_every", "wise_alphas", "evaluation_batch_size"),
+    *("method.name", "method.learning_rate", "method.strength", "seed"),
+    *("evaluation.observe_every", "evaluation.wise_alphas", "evaluation.batch_size"),
+    *("name", "model.name", "model.start", "data.image_size"),
 }
 # What plays no part in a probe, which takes no steps.
-_TRAINING = {
-    *("epochs", "steps", "batch_size", "optimizer", "weight_decay", "momentum"),
-    *("warmup_epochs", "final_scale", "clip_norm", "accumulate", "label_smoothing"),
-    *("freeze_statistics", "scale", "flip"),
-}
-_BUILT_FROM = "image_folder:"
+_TRAINING = ("recipe.", "data.scale", "data.flip")
+_FOLDER, _BUILT_FROM = "io.source_dir", "image_folder:"
 _MOST = 4  # options that a title names
 
 Options = frozenset[tuple[str, str]]  # name and value in words
@@ -82,7 +80,7 @@ def _is_probe(record: Record) -> bool:
 
 
 def _obeyed(options: Options) -> Options:
-    return frozenset(pair for pair in options if _last(pair[0]) not in _TRAINING)
+    return frozenset(pair for pair in options if not pair[0].startswith(_TRAINING))
 
 
 def _told_apart(shared: Comparison, own: Options, keys: Iterable[Any]) -> Comparison:
@@ -96,8 +94,8 @@ def _told_apart(shared: Comparison, own: Options, keys: Iterable[Any]) -> Compar
 def _comparison(record: Record) -> Comparison:
     # The start that was asked for: LP-FT probes the head first in any case, and still
     # competes with the methods that begin with a new one.
-    start = _option(record, "start") or record["start"]
-    size = _option(record, "image_size") or record["image_size"]
+    start = record["config"].get("model.start", record["start"])
+    size = record["config"].get("data.image_size", record["image_size"])
     sides = list(dict.fromkeys(size)) if isinstance(size, list) else [size]
     said = {record["model"], start, *start.split()}
     words = [word for word in record["name"].split() if word not in said]
@@ -115,21 +113,12 @@ def _options(record: Record) -> Options:
 
     The folder of images is one where nothing but its name says which data it holds.
     """
-    every = records.options(record["config"], records.FREE_WHEN_FINISHED)
-    found = {(k, in_words(v)) for k, v in every.items() if _last(k) not in _OWN}
+    every = records.options(record["config"], records.FREE)
+    found = {(k, in_words(v)) for k, v in every.items() if k not in _OWN}
     if any(str(value).startswith(_BUILT_FROM) for value in every.values()):
-        folder = pathlib.PurePath(_option(record, "source_dir") or "").name
-        found.add(("data.source_dir", folder))
+        folder = pathlib.PurePath(record["config"].get(_FOLDER) or "").name
+        found.add((_FOLDER, folder))
     return frozenset(found)
-
-
-def _option(record: Record, name: str) -> Any:
-    """The value of the option whose name ends so; `None` without it."""
-    return next((v for k, v in record["config"].items() if _last(k) == name), None)
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def in_words(value: Any) -> str:
@@ -150,5 +139,5 @@ def in_words(value: Any) -> str:
 
 
 def _label(name: str) -> str:
-    short = name.removeprefix("data.").removeprefix("model.")
+    short = name.partition(".")[2] if name.split(".")[0] in GROUPS else name
     return short.replace(".", " ").replace("_", " ")

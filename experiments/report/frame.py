@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.headline import Metric, metric, selection_score
 from experiments.methods import METHODS
 from experiments.report.comparison import Comparison, comparable
 from experiments.report.measures import Column, column, measures, mixtures
 from experiments.statistics import Interval, interval
 from experiments.studies import GROUPS, Record
+from experiments.tasks.task import Metric, metric, selection_score
 
 REFERENCE = "ftp"  # the method that all others are set against
 BASELINE = "fine-tune"

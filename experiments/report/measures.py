@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.headline import Metric
 from experiments.statistics import Interval
 from experiments.studies import GROUPS, Record
+from experiments.tasks.task import Metric
 
 KERNELS = ("kernel", "weight", "embedding")
 DOMAIN = "domain/"  # prefix of the columns of single test sets
 EXACT = 1e-12  # a half-width below this is rounding
-# By key: the heading and what it holds. In the headline metric's unit and direction,
-# which a ratio of it shares, unless `_FIGURES` has it.
+# By key: the heading and what it holds. In the headline metric's unit and direction
+# unless it is a ratio, or `_FIGURES` has it.
 _HEADLINE = {
     "id_val": ("ID val", "In-distribution validation, which selects settings."),
     "id": ("ID test", "In-distribution test set."),
@@ -91,7 +91,10 @@ def column(key: str, of: Metric) -> Column:
         label, hint = f"{label}, {_PLACES[place]}", f"{hint}, {_PLACES[place]}"
         return Column(label, hint.capitalize(), higher, scale, digits)
     if key.endswith("robustness"):
-        return Column(*_HEADLINE[key], of.higher_is_better, 100.0, 1)
+        label, hint = _HEADLINE[key]
+        if not of.higher_is_better:
+            label = " / ".join(reversed(label.split(" / ")))
+        return Column(label, hint, True, 100.0, 1)
     test = key.removeprefix(DOMAIN).replace("_", " ")
     label, hint = _HEADLINE.get(key, (test, f"Test set {test}."))
     digits = 1 if of.unit == "%" else 2
@@ -112,9 +115,8 @@ def measures(
     found: dict[str, float | None] = {"id_val": id_val}
     found |= {group: _mean(members[group], of.name) for group in GROUPS}
     name = "relative" if members["ood"] else "corruption"
-    clean, shifted = found["id"], found["ood" if members["ood"] else "corruption"]
-    if clean and shifted is not None:
-        found[f"{name}_robustness"] = shifted / clean
+    shifted = found["ood" if members["ood"] else "corruption"]
+    found[f"{name}_robustness"] = of.kept(shifted, found["id"])
     for key, entry in evaluation.items():
         alone = len(members["id"]) == 1  # the ID column says the same
         if entry["group"] == "ood" or (

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from experiments.methods import METHODS
 from experiments.report.frame import Group, frontier, rate_words
 from experiments.report.measures import corruptions, kernels, layer_words, layers
 from experiments.report.style import (
@@ -20,7 +21,6 @@ from experiments.report.style import (
     PAPER,
     STYLE,
     adapting,
-    colour,
     legend,
     log_axis,
     mark,
@@ -97,7 +97,7 @@ def plane(group: Group, figure: Figure) -> bool:
         axes.errorbar(row["id"], row["shift"], *bars, **look, ls="", elinewidth=1)
     for method, rows in mixed.groupby("method", sort=False):
         name = f"{short(group.chosen[str(method)])} mixed with the start"
-        look = {"color": colour("wise-ft")[0], "label": name, "lw": 1}
+        look = {"color": METHODS["wise-ft"].colour.light, "label": name, "lw": 1}
         axes.plot(rows["id"], rows["shift"], ".-", **look)
     hull = found[found["hull"]].sort_values("id")
     axes.plot(hull["id"], hull["shift"], "--", color=INK[0], lw=1, label="convex hull")
@@ -151,7 +151,7 @@ def rates(group: Group, figure: Figure) -> bool:
 
 def _rate_lines(axes: Axes, group: Group, method: str) -> None:
     """A line per strength of ID and of the shift, darker for more."""
-    trials, hue = group.of(method), colour(method)[0]
+    trials, hue = group.of(method), METHODS[method].colour.light
     strengths = sorted({np.nan_to_num(trial.strength) for trial in trials})
     for key, dash in (("id", "-"), (group.shift, "--")):
         at = lambda t, key=key: (t.rate, group.metric.scale * t.mean(key))

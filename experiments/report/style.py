@@ -6,18 +6,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.report.frame import ORDER, Trial, rate_words
+from experiments.methods import METHODS
+from experiments.report.frame import Trial, rate_words
 
-# Colours on a light and on a dark ground, by the place of a method in the registry. The
-# first are Okabe and Ito's, darkened where they would be pale; markers say it again.
-COLOURS = (
-    *(("#d55e00", "#ff8b45"), ("#0072b2", "#58b2f2"), ("#6b7280", "#a9b2c0")),
-    *(("#7a4a1e", "#cda06f"), ("#882255", "#d9699c"), ("#858512", "#cdcd5c")),
-    *(("#6848b0", "#ab90f0"), ("#c98500", "#f6bc42"), ("#cc79a7", "#eba0cb")),
-    *(("#3296d8", "#86d0fb"), ("#009e73", "#2bd3a3"), ("#1b7f4d", "#7be0a8")),
-    *(("#45b39d", "#a3e8d8"), ("#117a8b", "#63c7d8"), ("#b03a2e", "#f1948a")),
-)
-MARKERS = "^sh<vDp>XPod8H*"
+# On a light and on a dark ground.
+COLOURS = [method.colour[:2] for method in METHODS.values()]
 INK, GRID, PAPER = (
     ("#3d4450", "#c8ced8"),
     ("#e3e6ea", "#333a45"),
@@ -42,11 +35,6 @@ STYLE: Any = {
 LONGEST = 32  # letters of a name
 
 
-def colour(method: str) -> tuple[str, str]:
-    """On a light and on a dark ground."""
-    return COLOURS[ORDER[method] % len(COLOURS)]
-
-
 def adapting(svg: str) -> str:
     """Colours that follow the scheme of the reader."""
     names = {pair[0]: f"--c{i}" for i, pair in enumerate((*COLOURS, INK, GRID, PAPER))}
@@ -59,8 +47,8 @@ def adapting(svg: str) -> str:
 
 
 def mark(trial: Trial) -> dict[str, Any]:
-    marker = MARKERS[ORDER[trial.method] % len(MARKERS)]
-    return {"color": colour(trial.method)[0], "marker": marker}
+    light, _, marker = METHODS[trial.method].colour
+    return {"color": light, "marker": marker}
 
 
 def short(trial: Trial) -> str:

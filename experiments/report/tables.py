@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments.json_files import flat
+from experiments.records import flat
 from experiments.report.comparison import in_words
 from experiments.report.frame import (
     REFERENCE,

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import re
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -11,33 +12,41 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import configs, sweep
-from experiments.datasets.imagenet_c import CORRUPTIONS
-from experiments.methods import METHODS, VARIANTS
-from experiments.settings import check
+from experiments.configs.base import check
+from experiments.configs.pacs import VARIANTS
+from experiments.data.corruptions import CORRUPTIONS
+from experiments.methods import METHODS
+from experiments.models import MODELS
+from experiments.quickstart import command_line
+from experiments.report import __main__ as report
 
 FOLDER = pathlib.Path(next(iter(configs.__path__)))
 ROOT = FOLDER.parents[1]
-NAMES = sorted(
-    p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "base")
-)
+NO_EXPERIMENTS = ("__init__", "base", "studies", "values")
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in NO_EXPERIMENTS)
 # What each can be given after its name; "" for nothing.
 PARTS = {
     "digits": ("", "pretrain"),
     "domainnet": ("", "low_label"),
     "image_folder": ("", "sketch,night"),
-    "image_folder_study": ("", "sketch,night"),
-    "pacs_study": (
-        "",
-        "resnet18-trunk,probed",
-        "mobilenet-v1,new",
-        "mobilenet-v1,probed",
-    ),
-    "camvid_study": ("", "new"),
-    "pacs_kappa": ("", "resnet18-trunk,new,variants"),
 }
+STUDIES = [
+    ("digits", "study"),
+    ("image_folder", "study"),
+    ("image_folder", "study:sketch,night"),
+    ("pacs", "study"),
+    ("pacs", "study:resnet18-trunk,probed"),
+    ("pacs", "study:mobilenet-v1,new"),
+    ("pacs", "study:mobilenet-v1,probed"),
+    ("camvid", "study"),
+    ("camvid", "study:new"),
+]
+SWEEPS = [
+    *STUDIES,
+    ("pacs", "kappa:resnet18-trunk,probed"),
+    ("pacs", "kappa:resnet18-trunk,new,variants"),
+]
 LOADED = [(name, part) for name in NAMES for part in PARTS.get(name, ("",))]
-STUDIES = [(name, part) for name, part in LOADED if name.endswith("_study")]
-SWEEPS = [*STUDIES, *((name, part) for name, part in LOADED if name == "pacs_kappa")]
 SETTINGS = 6  # of each method, in every study
 
 
@@ -51,32 +60,33 @@ def load(name, part=""):
 
 def checked(config):
     """The check of a run whose paths a user has given."""
-    config.model.weights = config.model.weights or "weights.npz"
-    config.data.source_dir = "images"
-    check(config)
-    assert set(config.data.corruptions) <= set(CORRUPTIONS)
+    config.io.weights = config.io.weights or "weights.npz"
+    config.io.source_dir = "images"
+    check(config, METHODS, MODELS)
+    assert set(config.evaluation.corruptions) <= set(CORRUPTIONS)
     assert len(config.data.image_size) == 2
 
 
-@pytest.mark.parametrize(("name", "part"), [p for p in LOADED if p not in SWEEPS])
+@pytest.mark.parametrize(("name", "part"), LOADED)
 def test_every_configuration_can_be_run_with_every_method(name, part):
     config = load(name, part)
     for method in METHODS:
-        config.method, config.strength = method, None
+        config.method.name, config.method.strength = method, None
         checked(config)
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("pacs_study", "mobilenet-v1"),
-        ("pacs_study", "resnet18-trunk,old"),
-        ("pacs_kappa", "resnet18-trunk,new,foo"),
-        ("camvid_study", "old"),
+        ("pacs", "study:mobilenet-v1"),
+        ("pacs", "study:resnet18-trunk,old"),
+        ("pacs", "kappa:resnet18-trunk,new,foo"),
+        ("camvid", "study:old"),
+        *((name, "tenth") for name in ("camvid", "digits", "domainnet", "pacs")),
     ],
 )
-def test_a_part_that_a_study_lacks_is_refused(name, part):
-    with pytest.raises(ValueError, match=r"_study.py: expected .*new.* got '"):
+def test_a_part_that_there_is_not_is_refused(name, part):
+    with pytest.raises(ValueError, match=rf"{name}.py: expected .*; got|, got '"):
         load(name, part)
 
 
@@ -99,18 +109,12 @@ def test_every_method_of_a_study_has_the_same_number_of_settings(name, part):
 
 
 def test_the_digits_are_studied_with_every_method():
-    assert set(METHODS) - set(VARIANTS) == set(load("digits_study").methods)
-
-
-@pytest.mark.parametrize("name", ["camvid_study", "digits", "domainnet"])
-def test_a_part_that_there_is_not_is_refused(name):
-    with pytest.raises(ValueError, match=rf"{name}.py: expected .*, got 'tenth'"):
-        load(name, "tenth")
+    assert set(METHODS) - set(VARIANTS) == set(load("digits", "study").methods)
 
 
 def test_a_folder_that_is_in_distribution_cannot_be_ood():
     config = load("image_folder", "sketch, night")
-    assert config.data.tests.to_dict() == {
+    assert config.evaluation.tests.to_dict() == {
         name: f"image_folder:{name}" for name in ("test", "sketch", "night")
     }
     with pytest.raises(ValueError, match="val cannot be OOD"):
@@ -136,14 +140,47 @@ def test_the_command_lines_of_a_docstring_parse(name, monkeypatch):
     found = commands(name)
     assert found
     for job, arguments in found:
-        assert job in ("experiments.train", "experiments.sweep")
-        values = flags.FlagValues()
-        flags.DEFINE_string("out", None, "", flag_values=values, required=True)
-        config_flags.DEFINE_config_file("config", flag_values=values)
-        file = f"experiments/configs/{name.removesuffix('_study')}"
-        path = next(a for a in arguments if a.startswith("--config="))
-        assert path.startswith(f"--config={file}")
-        arguments[arguments.index(path)] = path.replace("=", f"={ROOT}/", 1)
-        monkeypatch.setattr(sys, "argv", [job, *arguments])  # what it reads itself
-        assert values(sys.argv) == [job]
-        assert values["config"].value.to_dict()
+        assert f"--config=experiments/configs/{name}.py" in " ".join(arguments)
+        require_accepted(job, arguments, monkeypatch)
+
+
+def require_accepted(job, arguments, monkeypatch):
+    """Fails unless the job, one with a configuration, takes these arguments."""
+    assert job in ("experiments.train", "experiments.sweep")
+    monkeypatch.chdir(ROOT)
+    values = flags.FlagValues()
+    flags.DEFINE_string("out", None, "", flag_values=values, required=True)
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    monkeypatch.setattr(sys, "argv", [job, *arguments])  # what it reads itself
+    assert values(sys.argv) == [job]
+    config = values["config"].value
+    assert ("run" in config) == (job == "experiments.sweep")
+
+
+# Says what it was called with, a command a line, instead of running it.
+SHELL = """
+pip() { :; }
+python() { printf '%s\\t' "$@"; echo; }
+"""
+PAGES = ("experiments/README.md", "docs/results/index.md", "docs/results/choosing.md")
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_the_command_lines_of_the_pages_parse(monkeypatch):
+    found = []
+    for page in PAGES:
+        lines = (ROOT / page).read_text("utf-8").splitlines()
+        code = "\n".join(line[4:] for line in lines if line.startswith("    "))
+        called = subprocess.run(
+            ["bash", "-euc", SHELL + code], capture_output=True, text=True, check=True
+        )
+        found += [line.split("\t")[:-1] for line in called.stdout.splitlines()]
+    assert len(found) > 20
+    for _, job, *arguments in found:
+        if job == "experiments.report":
+            report.parse(arguments)
+        elif job == "experiments.quickstart":
+            if "--help" not in arguments:
+                command_line.parse(arguments, job, "")
+        else:
+            require_accepted(job, arguments, monkeypatch)

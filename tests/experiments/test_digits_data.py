@@ -9,11 +9,11 @@ from rich.console import Console
 
 from experiments import records, start, sweep, train
 from experiments.configs import digits as digits_config
-from experiments.configs import digits_study
-from experiments.datasets import digits
-from experiments.datasets.sources import open_source
+from experiments.data import digits
+from experiments.data.digits import KEPT, SIZES
+from experiments.data.sources import open_source
 from experiments.models.weights import WeightsError
-from experiments.quickstart.digits import KEPT, SPLITS
+from mocked_runs import full
 
 QUIET = Console(quiet=True)
 
@@ -29,11 +29,13 @@ def data_dir(tmp_path_factory):
 def small_config(part, data_dir, **changes):
     """Few steps, few tests."""
     config = digits_config.get_config(part)
-    config.data.data_dir = str(data_dir)
-    config.data.tests = ConfigDict({n: f"digits:{n}" for n in ("clean", "inverted")})
-    config.data.limit = 100
-    config.steps = 2
-    config.update_from_flattened_dict(changes)
+    config.io.data_dir = str(data_dir)
+    config.evaluation.tests = ConfigDict(
+        {n: f"digits:{n}" for n in ("clean", "inverted")}
+    )
+    config.evaluation.limit = 100
+    config.recipe.steps = 2
+    config.update_from_flattened_dict({full(k): v for k, v in changes.items()})
     return config
 
 
@@ -49,11 +51,11 @@ def pretrained(data_dir, tmp_path_factory):
 @pytest.mark.parametrize(
     ("split", "images"),
     [
-        ("broad", SPLITS["pretrain"] * len(KEPT) * digits.COPIES),
-        ("broad_val", SPLITS["train"] * len(KEPT)),
-        ("train", SPLITS["train"]),
-        ("val", SPLITS["val"]),
-        *((domain, SPLITS["test"]) for domain in digits.DOMAINS),
+        ("broad", SIZES["pretrain"] * len(KEPT) * digits.COPIES),
+        ("broad_val", SIZES["train"] * len(KEPT)),
+        ("train", SIZES["train"]),
+        ("val", SIZES["val"]),
+        *((domain, SIZES["test"]) for domain in digits.DOMAINS),
     ],
 )
 def test_every_split_has_its_images(data_dir, split, images):
@@ -90,7 +92,7 @@ def test_images_are_those_of_the_quickstart_as_grey_rgb(data_dir, name):
 
 def test_they_are_drawn_once(data_dir, monkeypatch):
     monkeypatch.setattr(digits, "splits", lambda: pytest.fail("they were drawn again"))
-    assert len(open_source("digits:val", data_dir)) == SPLITS["val"]
+    assert len(open_source("digits:val", data_dir)) == SIZES["val"]
 
 
 def test_fine_tuning_begins_with_what_another_run_selected(
@@ -99,7 +101,7 @@ def test_fine_tuning_begins_with_what_another_run_selected(
     before = small_config("pretrain", data_dir, seed=3, steps=75)
     selected, _ = records.load_selected(pretrained, leaves_of(before))
     config = small_config(
-        "", data_dir, **{"model.weights": str(pretrained), "method": "ftp"}
+        "", data_dir, **{"io.weights": str(pretrained), "method": "ftp"}
     )
     record = train.run(config, tmp_path / "ftp", QUIET)
     assert record["start"] == "loaded head"
@@ -119,7 +121,7 @@ def leaves_of(config):
 
 
 def test_a_new_head_is_zero_although_the_other_run_had_one(data_dir, pretrained):
-    changes = {"model.weights": str(pretrained), "start": "new head"}
+    changes = {"io.weights": str(pretrained), "start": "new head"}
     params, _ = leaves_of(small_config("", data_dir, **changes))
     assert not np.any(params["head"]["kernel"])
     changes["start"] = "loaded head"
@@ -141,14 +143,14 @@ def test_weights_that_cannot_be_the_start_are_refused(data_dir, pretrained, tmp_
     def set_up(**changes):
         start.starting_point.cache_clear()
         config = small_config("", data_dir)
-        config.model.weights = str(pretrained)
+        config.io.weights = str(pretrained)
         config.model.options = ConfigDict(changes)
         config.data.image_size = (changes.get("image_size", 16),) * 2
         return config
 
     (tmp_path / "unfinished").mkdir()
     config = set_up()
-    config.model.weights = str(tmp_path / "unfinished")
+    config.io.weights = str(tmp_path / "unfinished")
     with pytest.raises(records.RecordError, match="is not the folder of a finished ru"):
         train.set_up(config)
     with pytest.raises(
@@ -166,17 +168,17 @@ def test_weights_that_cannot_be_the_start_are_refused(data_dir, pretrained, tmp_
     }
     np.savez(trunk, **names)
     config = set_up()
-    config.model.weights = str(trunk)
+    config.io.weights = str(trunk)
     with pytest.raises(WeightsError, match=r"no head for the 10 classes of digits:tra"):
         train.set_up(config)
 
 
 def test_every_seed_of_a_sweep_starts_from_its_own_weights(tmp_path):
-    config = digits_study.get_config()
+    config = digits_config.get_config("study")
     plan = [*sweep.tuning(config)]
     for planned in plan:
         run = sweep.configured(config, planned, tmp_path)
-        seed = re.fullmatch(r"runs/digits-pretrain-(\d)", run.model.weights)
+        seed = re.fullmatch(r"runs/digits-pretrain-(\d)", run.io.weights)
         assert seed is not None
         assert int(seed[1]) == planned.seed
     assert len({planned.seed for planned in plan}) > 1

@@ -7,13 +7,13 @@ import pytest
 from flax import nnx
 
 from experiments import evaluation, models
-from experiments.datasets.examples import Examples
-from experiments.datasets.sources import open_source
-from experiments.evaluation import Domain
-from experiments.metrics import Tally
-from experiments.optimization import predict
-from experiments.placement import Placement
-from experiments.views import View
+from experiments.data.batches import Sizes
+from experiments.data.examples import LABEL, Examples
+from experiments.data.sources import open_source
+from experiments.evaluation import Domain, Evaluator
+from experiments.step import Placement, predict
+from experiments.tasks import classification, segmentation
+from experiments.tasks.classification import Tally
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
 
@@ -26,10 +26,16 @@ def network(classes=10):
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
 
+def measured(net, domain, *sizes, **options):
+    task, (graphdef, *model) = classification.TASK, net
+    evaluator = Evaluator(task, graphdef, Sizes(*sizes, **options), Placement())
+    return evaluator.measure(tuple(model), domain)
+
+
 def test_figures_are_those_of_the_predictions():
     source, net = open_source("cifar10:test"), network()
-    view, crop = View(16, (16, 16), resize=32), slice(8, 24)
-    found = evaluation.measure(*net, Domain("id", source), view, Placement())
+    crop = slice(8, 24)
+    found = measured(net, Domain("id", source), 16, (16, 16), resize=32)
     images = np.stack([source[i]["image"][crop, crop] for i in range(len(source))])
     right = np.asarray(predict(*net, images)).argmax(-1) == source.labels
     assert found["accuracy"] == pytest.approx(right.mean())
@@ -39,14 +45,13 @@ def test_figures_are_those_of_the_predictions():
 def test_a_domain_can_be_answered_with_its_own_classes_only():
     whole, net = open_source("cifar10:test"), network()
     records = [whole.examples.records[i] for i in range(4)]
-    source = dataclasses.replace(whole, examples=Examples(records, "label"))
+    source = dataclasses.replace(whole, examples=Examples(records, LABEL, "label"))
     few = np.unique(source.labels)
     assert len(few) < 10
     domain = Domain("ood", source, own_classes=True)
     np.testing.assert_array_equal(np.flatnonzero(domain.allowed()), few)
-    view, placement = View(16, (16, 16)), Placement()
-    every = evaluation.measure(*net, Domain("ood", source), view, placement)
-    own = evaluation.measure(*net, domain, view, placement)
+    every = measured(net, Domain("ood", source), 16, (16, 16))
+    own = measured(net, domain, 16, (16, 16))
     assert own["nll"] < every["nll"]
 
 
@@ -74,12 +79,12 @@ def test_domains_are_the_tests_and_every_corruption_of_the_first():
 
 
 def test_a_summary_is_the_mean_over_each_group():
-    measured = {
+    figures = {
         "photo": {"group": "id", "accuracy": 0.8},
         "art": {"group": "ood", "accuracy": 0.5},
         "sketch": {"group": "ood", "accuracy": 0.1},
     }
-    found = evaluation.summarise(measured, "accuracy")
+    found = evaluation.summarise(figures, classification.TASK.metric)
     assert found["ood"] == pytest.approx(0.3)
     assert found["relative_robustness"] == pytest.approx(0.375)
     assert found["corruption"] is None
@@ -87,15 +92,12 @@ def test_a_summary_is_the_mean_over_each_group():
         "clean": {"group": "id", "mean_iou": 0.5},
         "clean/fog/1": {"group": "corruption", "mean_iou": 0.4},
     }
-    found = evaluation.summarise(only, "mean_iou")
+    found = evaluation.summarise(only, segmentation.TASK.metric)
     assert (found["ood"], found["relative_robustness"]) == (None, pytest.approx(0.8))
 
 
 def test_predictions_do_not_depend_on_what_fills_up_the_batch():
     source, net = open_source("cifar10:test"), network()
-    domain, placement = Domain("id", source), Placement()
-    found = [
-        evaluation.measure(*net, domain, View(n, (16, 16)), placement) for n in (5, 24)
-    ]
+    found = [measured(net, Domain("id", source), n, (16, 16)) for n in (5, 24)]
     assert found[0]["accuracy"] == found[1]["accuracy"]
     assert found[0]["nll"] == pytest.approx(found[1]["nll"], rel=1e-5)

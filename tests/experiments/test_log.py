@@ -11,9 +11,9 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
-from experiments.interruption import Interrupted
-from experiments.log import Log
-from experiments.progress import progress
+from experiments.cli import Interrupted, progress
+from experiments.run_folder import Log
+from experiments.tasks.classification import TASK
 from mocked_runs import QUIET, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -46,7 +46,7 @@ def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
     saved = Log(tmp_path, 0, None)
     assert not saved.diverged
     saved.step({"loss": jax.numpy.nan})
-    saved.epoch(1, 1, 0.1)
+    saved.epoch(TASK.metric, 1, 1, 0.1)
     assert Log(tmp_path, 1, saved.saved()).diverged
 
 

@@ -7,15 +7,17 @@ import pytest
 for package in ("flax", "matplotlib", "orbax.checkpoint", "rich", "scipy", "sklearn"):
     pytest.importorskip(package, reason="needs the extra `experiments`")
 
-from experiments.quickstart import digits, job, report, resumable
+from experiments.data import digits
+from experiments.quickstart import job, report, resumable
 from experiments.quickstart.plots import PLOTS
-from experiments.quickstart.run_directory import RunDirectory, RunDirectoryError, clear
+from experiments.quickstart.run_directory import RunDirectory, clear
+from experiments.records import RecordError
 from experiments.statistics import Interval
 
 # Two chunks each, of the same length: one compilation per method.
 TINY = ["--seeds=2", "--learning-rates", "1e-3", "1e-2", "--steps=100"]
 TINY += ["--pretrain-steps=100"]
-ALL_DOMAINS = (digits.TARGET, *digits.KEPT, *digits.HELD_OUT)
+ALL_DOMAINS = (digits.CLEAN, *digits.KEPT, *digits.HELD_OUT)
 
 
 def run(out, *options):
@@ -121,7 +123,7 @@ def test_starting_over_removes_only_what_the_job_made(tmp_path):
     out.save("pretrain-seed0", 1, {"w": np.ones(2)})
     (tmp_path / "checkpoints" / "mine").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="was not made by another job"):
+    with pytest.raises(RecordError, match="was not made by another job"):
         clear(tmp_path, "another job", PLOTS)
     clear(tmp_path, "job", PLOTS)
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
@@ -152,7 +154,7 @@ def test_splits_are_disjoint_stratified_and_fixed():
     index = np.concatenate([split.source for split in splits.values()])
     assert len(index) == len(set(index.tolist())) == 1797
     for name, split in splits.items():
-        assert len(split.images) == digits.SPLITS[name]
+        assert len(split.images) == digits.SIZES[name]
         shares = np.bincount(split.labels) / len(split.labels)
         np.testing.assert_allclose(shares, 0.1, atol=0.011)
         np.testing.assert_array_equal(split.source, digits.load_splits()[name].source)

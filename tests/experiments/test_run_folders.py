@@ -5,9 +5,10 @@ import pytest
 from flax import nnx
 
 from experiments import models, records, train
-from experiments.models.parameters import names_and_leaves
+from experiments.cli import Interrupted
+from experiments.models.backbone import names_and_leaves
 from experiments.models.weights import WeightsError
-from mocked_runs import QUIET, small_config
+from mocked_runs import QUIET, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
 
@@ -36,7 +37,7 @@ def test_the_folder_of_another_configuration_is_refused(tmp_path):
 
 
 def test_a_run_that_was_refused_before_its_first_step_can_be_corrected(tmp_path):
-    wrong = small_config(**{"model.weights": "missing.npz", "seed": 3})
+    wrong = small_config(**{"io.weights": "missing.npz", "seed": 3})
     with pytest.raises(WeightsError):
         train.run(wrong, tmp_path / "run", QUIET)
     record = train.run(small_config(), tmp_path / "run", QUIET)
@@ -54,37 +55,38 @@ def test_other_weights_under_the_same_path_are_refused(tmp_path):
         np.savez(tmp_path / "w.npz", **{k: np.array(x) for k, x in arrays.items()})
 
     save(0)
-    config = small_config(**{"model.weights": str(tmp_path / "w.npz")})
+    config = small_config(**{"io.weights": str(tmp_path / "w.npz")})
     first = train.run(config, tmp_path / "run", QUIET)
     (tmp_path / "w.npz").rename(tmp_path / "moved.npz")
-    moved = small_config(**{"model.weights": str(tmp_path / "moved.npz")})
+    moved = small_config(**{"io.weights": str(tmp_path / "moved.npz")})
     assert train.run(moved, tmp_path / "run", QUIET) == first
     noted = (tmp_path / "run/config.json").read_text()
     assert "moved" not in noted
     save(1)
-    with pytest.raises(records.RecordError, match=r"another content of model.weights"):
+    with pytest.raises(records.RecordError, match=r"another content of io.weights"):
         train.run(config, tmp_path / "run", QUIET)
     assert (tmp_path / "run/config.json").read_text() == noted
 
 
 def test_only_a_finished_run_may_have_other_workers(tmp_path, monkeypatch):
     config = small_config(method="fine-tune")
-    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it began"))
-    with pytest.raises(pytest.fail.Exception):
-        train.run(config, tmp_path / "run", QUIET)
-    (tmp_path / "run/checkpoints").mkdir()
-    other = small_config(**{"method": "fine-tune", "data.workers": 2})
-    with pytest.raises(records.RecordError, match=r"data.workers: 0 there, 2 now"):
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1)
+        with pytest.raises(Interrupted):
+            train.run(config, tmp_path / "run", QUIET)
+    other = small_config(method="fine-tune", workers=2)
+    with pytest.raises(records.RecordError, match=r"io.workers: 0 there, 2 now"):
         train.run(other, tmp_path / "run", QUIET)
-    records.write(tmp_path / "run/metrics.json", {"status": "finished"})
-    assert train.run(other, tmp_path / "run", QUIET) == {"status": "finished"}
+    finished = train.run(config, tmp_path / "run", QUIET)
+    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
+    assert train.run(other, tmp_path / "run", QUIET) == finished
 
 
 def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
     config = small_config(method="fine-tune")
     first = train.run(config, tmp_path / "run", QUIET)
     old = records.read(tmp_path / "run/config.json")
-    del old["data"]["own_classes"], old["clip_norm"]
+    del old["evaluation"]["own_classes"], old["recipe"]["clip_norm"]
     records.write(tmp_path / "run/config.json", old)
     assert train.run(config, tmp_path / "run", QUIET) == first
     with pytest.raises(records.RecordError, match=r"clip_norm: 0\.0 there, 1\.0 now"):

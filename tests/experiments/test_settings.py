@@ -1,14 +1,13 @@
 """What the options of a run lead to, and those that are refused before it begins."""
 
-import dataclasses
-
 import pytest
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from experiments import train
-from experiments.datasets import imagenet_c
-from experiments.optimization import Recipe
-from experiments.settings import SettingError
+from experiments.configs import base
+from experiments.configs.values import SettingError
+from experiments.data import corruptions
+from experiments.methods import Held
 from experiments.setup import set_up
 from mocked_runs import QUIET, small_config
 
@@ -17,9 +16,11 @@ pytestmark = pytest.mark.usefixtures("mocked_data")
 
 def test_the_recipe_of_a_step_is_what_the_configuration_says():
     chosen = {
-        "method": "l2-sp",
         "optimizer": "sgd",
         "steps": 9,
+        "epochs": 5,
+        "batch_size": 4,
+        "warmup_epochs": 0.5,
         "final_scale": 0.1,
         "weight_decay": 0.01,
         "momentum": 0.8,
@@ -28,12 +29,20 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
         "label_smoothing": 0.1,
         "freeze_statistics": True,
     }
-    recipe = Recipe(**chosen, warmup_steps=3, new=("^head/",))
-    for field in dataclasses.fields(recipe):
-        assert getattr(recipe, field.name) != field.default, "it could be ignored"
-    assert train.set_up(small_config(warmup_epochs=1.0, **chosen)).recipe == recipe
-    epochs = train.set_up(small_config(steps=0, epochs=2))  # of three batches each
-    assert (epochs.steps_per_epoch, epochs.recipe.steps) == (3, 6)
+    default = base.get_config().recipe
+    for name, value in chosen.items():
+        assert default[name] != value, "it could be ignored"
+    assert chosen.keys() == default.to_dict().keys()
+    config = small_config(method="l2-sp", **chosen)
+    training = set_up(config).training
+    assert training.recipe == FrozenConfigDict(chosen)
+    assert (training.method, training.warmup_steps) == ("l2-sp", 3)
+    assert training.held == Held(exclude=("^head/",))
+    assert hash(training) == hash(
+        set_up(small_config(method="l2-sp", **chosen)).training
+    )
+    epochs = set_up(small_config(steps=0, epochs=2))  # of three batches each
+    assert (epochs.steps_per_epoch, epochs.training.recipe.steps) == (3, 6)
 
 
 def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
@@ -46,8 +55,8 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
         return [source.name]
 
     monkeypatch.setattr(train, "train_batches", batches)
-    chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "data.cache": False}
-    config = small_config(method="tpgm", seed=5, **chosen, **{"data.workers": 2})
+    chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "io.cache": False}
+    config = small_config(method="tpgm", seed=5, **chosen, **{"io.workers": 2})
     found = train.iterators(set_up(config))
     assert {name: next(names) for name, names in found.items()} == {
         "train": "cifar10:train",
@@ -63,7 +72,7 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
 
 def test_random_weights_are_said_to_be_wanted(tmp_path):
     record = train.run(small_config(), tmp_path / "run", QUIET)
-    assert record["config"]["model"]["weights"] == "random"
+    assert record["config"]["io"]["weights"] == "random"
     origin = set_up(small_config(seed=3)).origin
     assert (origin.weights, origin.seed) == (None, 3)
 
@@ -71,17 +80,17 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "ftpp"}, "method: expected one of .*Did you mean 'ftp'"),
+        ({"method": "ftpp"}, "method.name: expected one of .*Did you mean 'ftp'"),
         ({"model.name": "resnet"}, "model.name: expected one of"),
         ({"start": "old head"}, "start: expected one of new head, probed head"),
-        ({"data.id": "photo"}, "data.id and .*: expected one of id, ood"),
+        ({"evaluation.id": "photo"}, "evaluation.id and .*: expected one of id, ood"),
         ({"data.train": None}, "data.train: it has no default"),
         ({"method": "fine-tune", "strength": 0.5}, "strength: fine-tune has none"),
         ({"accumulate": 3}, "accumulate: expected a divisor of batch_size, 8"),
         ({"batch_size": 0}, "batch_size: expected a finite number from 1 on"),
         ({"epochs": 0, "steps": 0}, "epochs: expected a number above 0"),
-        ({"model.weights": None}, "model.weights: expected a file, .* or 'random'"),
-        ({"start": "loaded head"}, "model.weights: a loaded head needs a file"),
+        ({"io.weights": None}, "io.weights: expected a file, .* or 'random'"),
+        ({"start": "loaded head"}, "io.weights: a loaded head needs a file"),
         ({"method": "ftp", "strength": 1.5}, r"strength: .* in \[0, 1\], got 1.5"),
         ({"method": "spd", "strength": -1.0}, r"strength: .* in \[0, inf\], got -1"),
         ({"method": "ftp", "trained_from": "runs/x"}, "trained_from: ftp trains by"),
@@ -92,7 +101,7 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"learning_rate": float("inf")}, "learning_rate: .* finite .*, got inf"),
         ({"learning_rate": float("nan")}, "learning_rate: .* finite .*, got nan"),
         ({"seed": -1}, "seed: expected a finite number from 0 on, got -1"),
-        ({"data.workers": -1}, "data.workers: expected a finite number from 0 on"),
+        ({"io.workers": -1}, "io.workers: expected a finite number from 0 on"),
         ({"data.image_size": (64,)}, r"data.image_size: .* two numbers.*\(64,\)"),
         ({"data.image_size": ("(3", "4")}, "data.image_size: expected two numbers"),
         ({"data.image_size": (64, 0)}, "data.image_size: expected a finite number"),
@@ -101,10 +110,19 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"clip_norm": -1.0}, "clip_norm: expected a finite number from 0 on"),
         ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
         ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
-        ({"data.limit": -3}, "data.limit: expected a finite number from 0"),
-        ({"data.corruptions": ("foggy",)}, "data.corruptions: .*Did you mean 'fog'"),
-        ({"data.severities": (6,)}, "data.severities: expected one of 1, 2, 3, 4, 5"),
-        ({"data.corruptions": ("fog",)}, "data.image_size: corruptions need 32 pixels"),
+        ({"evaluation.limit": -3}, "evaluation.limit: expected a finite number from 0"),
+        (
+            {"evaluation.corruptions": ("foggy",)},
+            "evaluation.corruptions: .*Did you mean 'fog'",
+        ),
+        (
+            {"evaluation.severities": (6,)},
+            "evaluation.severities: expected one of 1, 2, 3, 4, 5",
+        ),
+        (
+            {"evaluation.corruptions": ("fog",)},
+            "data.image_size: corruptions need 32 pixels",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):
@@ -119,9 +137,11 @@ def test_corruptions_without_their_library_are_refused_before_training(
     def fail():
         raise ImportError("pip install imagecorruptions-imaug.")
 
-    monkeypatch.setattr(imagenet_c, "_library", fail)
-    config = small_config(**{"data.corruptions": ("fog",), "data.image_size": (32, 32)})
-    with pytest.raises(SettingError, match=r"data.corruptions: pip install"):
+    monkeypatch.setattr(corruptions, "_library", fail)
+    config = small_config(
+        **{"evaluation.corruptions": ("fog",), "data.image_size": (32, 32)}
+    )
+    with pytest.raises(SettingError, match=r"evaluation.corruptions: pip install"):
         train.run(config, tmp_path / "run", QUIET)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import studies
-from experiments.json_files import flat
+from experiments.records import flat
 from run_records import record
 
 
@@ -35,9 +35,9 @@ def test_a_run_is_read_as_it_was_but_for_its_trace(tmp_path):
 def test_what_runs_share_is_written_once_and_a_run_may_differ_from_it(tmp_path):
     file = study(tmp_path, record("ftp", 1e-3, 1.0, 0), record("ftp", 1e-2, 1.0, 0))
     header, first, second = map(json.loads, file.read_text().splitlines())
-    assert header["shared"]["config"]["optimizer"] == "adamw"
+    assert header["shared"]["config"]["recipe.optimizer"] == "adamw"
     assert "layers" not in first
-    assert "optimizer" not in second["config"]
+    assert "recipe.optimizer" not in second["config"]
     other = record("ftp", 1e-3, 1.0, 0) | {"machine": "another", "model": "vit"}
     studies.append(file, other, "final", "run0")
     assert [r["model"] for r in studies.read(file)] == ["resnet18-trunk"] * 2 + ["vit"]
@@ -79,7 +79,8 @@ HEADER = {"schema": 1, "study": "pacs", "shared": {"config": {}}}
         ),
         (2, {"leaves": {"head": [1.0]}}, "`leaves`, 'head': expected numbers"),
         (2, {"config": [1]}, "`config`: expected an object"),
-        (2, {"metric": {"unit": "%"}}, "`metric`: expected a name"),
+        (2, {"metric": {"unit": "%"}}, "`metric.name` is missing"),
+        (2, {"config": {"method": "ftp"}}, "`config`: `method.name` is missing"),
         (1, {"schema": 1, "shared": {}}, "first line of a study"),
         (2, {"setting": {"learning_rate": 1}}, "`setting.strength` is missing"),
         (2, {"method": "<b>"}, "`method`: expected one of fine-tune, .*got '<b>'"),

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import records, studies, sweep, train
-from experiments.settings import SettingError
+from experiments.configs.values import SettingError
 from experiments.sweep import Planned, Setting
 from mocked_runs import QUIET, small_config
 
@@ -25,8 +25,8 @@ def study(**changes):
     config.methods = tuple(SETTINGS)
     config.settings = ConfigDict(SETTINGS)
     config.tune_seeds, config.final_seeds = (0,), (0, 1)
-    config.tune = ConfigDict({"data": {"limit": 10}})
-    config.final = ConfigDict({"steps": 3})
+    config.tune = ConfigDict({"evaluation": {"limit": 10}})
+    config.final = ConfigDict({"recipe": {"steps": 3}})
     config.update(changes)
     return config
 
@@ -65,7 +65,8 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
             assert record.get("steps", 3) == 3  # what `final` says
     # The mixture did not train: it took what fine-tuning had left.
     mixed = runs["tune", "wise-ft-lr0.001-alpha0.5-seed0"]
-    assert mixed["config"]["trained_from"].endswith("tune/fine-tune-lr0.001-seed0")
+    trained_from = mixed["config"]["io.trained_from"]
+    assert trained_from.endswith("tune/fine-tune-lr0.001-seed0")
     assert "history" not in mixed
 
     # The file alone says what is finished; the folders of the runs may go.
@@ -73,7 +74,7 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
     monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
     assert sweep.sweep(study(), tmp_path, QUIET) == chosen
     with pytest.raises(records.RecordError, match=r"jsonl: tune fine.*steps: 2 there"):
-        sweep.sweep(study(tune={"steps": 9}), tmp_path, QUIET)
+        sweep.sweep(study(tune={"recipe": {"steps": 9}}), tmp_path, QUIET)
 
 
 def test_a_run_whose_line_was_torn_is_taken_up_again(tmp_path):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import probe, records, train
-from experiments.datasets.sources import DataError
+from experiments import records, start, train
+from experiments.data import DataError
 from experiments.methods import METHODS
 from experiments.start import probing
 from mocked_runs import IMAGES, QUIET, in_a_child, small_config
@@ -80,9 +80,9 @@ def test_wise_ft_mixes_the_weights_of_a_run_that_is_finished(tmp_path):
         other = small_config(
             method="wise-ft", trained_from=str(tmp_path / "tuned"), **{option: value}
         )
-        with pytest.raises(records.RecordError, match=rf"trained_from: .*\({option}: "):
+        with pytest.raises(records.RecordError, match=rf"trained_from: .*{option}: "):
             train.run(other, tmp_path / option, QUIET)
-    mixed.trained_from = str(tmp_path / "mixed")
+    mixed.io.trained_from = str(tmp_path / "mixed")
     with pytest.raises(records.RecordError, match=r"run of wise-ft; expected one of f"):
         train.run(mixed, tmp_path / "again", QUIET)
 
@@ -138,7 +138,7 @@ def test_eight_devices_take_the_steps_of_one(tmp_path):
 
 def test_radii_and_drifts_of_a_record_are_of_the_same_step(tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.3])  # the first epoch is the best
-    monkeypatch.setattr(train, "validate", lambda *_: next(scores))
+    monkeypatch.setattr(train, "validate", lambda *_: next(scores, 0.5))
     record = train.run(small_config(method="ftp", steps=9), tmp_path / "run", QUIET)
     assert record["selected"]["step"] == 3
     trace, path = record["trace"], "backbone/conv1/kernel"
@@ -155,11 +155,11 @@ def test_accumulation_leaves_every_image_on_its_device():
         setup = train.set_up(small_config(batch_size=64, accumulate=4))
         begin = setup.start.params, setup.start.statistics
         params, statistics = setup.placement.replicated(begin)
-        method = train.init_method(setup.recipe, setup.knobs, params)
+        method = train.init_method(setup.training, setup.knobs, params)
         state = train.TrainState(params, statistics, method)
         batch, _ = train.next_batches(setup.placement, train.iterators(setup))
         step = train.train_step.lower(
-            setup.recipe, setup.start.graphdef, setup.knobs, state, batch, None
+            setup.training, setup.knobs, state, batch, None
         )
         print(step.compile().as_text())
         """,
@@ -179,13 +179,13 @@ def test_what_is_sent_to_the_devices_unnoticed_ends_the_training(tmp_path, monke
 
 
 def test_a_head_is_not_probed_on_a_single_class(tmp_path, monkeypatch):
-    extract = probe.extract
+    extract = start.extract
 
     def one_class(*args):
         found = extract(*args)
-        return found._replace(labels=np.zeros_like(found.labels))
+        return found._replace(targets=np.zeros_like(found.targets))
 
-    monkeypatch.setattr(probe, "extract", one_class)
+    monkeypatch.setattr(start, "extract", one_class)
     for changes in ({"start": "probed head"}, {"method": "linear-probe"}):
         with pytest.raises(
             DataError, match=r"data.train: .* two classes, got 1 in cif"
@@ -197,9 +197,9 @@ def test_a_head_is_probed_on_no_more_images_than_a_fit_bears(monkeypatch):
     config = small_config(start="probed head")
     whole = probing(train.set_up(config).origin)
     probing.cache_clear()
-    monkeypatch.setattr(probe, "EXAMPLES", IMAGES // 2)
+    monkeypatch.setattr(start, "EXAMPLES", IMAGES // 2)
     thin = probing(train.set_up(config).origin)
-    assert [len(f.labels) for f in whole] == [IMAGES, IMAGES]
-    assert [len(f.labels) for f in thin] == [IMAGES // 2, IMAGES]
+    assert [len(f.targets) for f in whole] == [IMAGES, IMAGES]
+    assert [len(f.targets) for f in thin] == [IMAGES // 2, IMAGES]
     rows = {row.tobytes() for row in whole.train.inputs}
     assert all(row.tobytes() in rows for row in thin.train.inputs)

@@ -15,7 +15,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch", reason=REASON)
 
 from flax import nnx
 
-from experiments.models import heads, parameters, resnet, vit
+from experiments.models import backbone, resnet, vit
 from experiments.models.weights import load_weights
 
 BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
@@ -54,8 +54,8 @@ def our_resnet(layer_type, widths, **options):
 
 
 def with_head(make):
-    return parameters.drawn(
-        lambda: heads.Classifier(make(), CLASSES, rngs=nnx.Rngs(0)), seed=0
+    return backbone.drawn(
+        lambda: backbone.Classifier(make(), CLASSES, rngs=nnx.Rngs(0)), seed=0
     )
 
 
@@ -144,7 +144,7 @@ def test_the_visual_tower_of_clip_agrees_with_transformers(tmp_path):
 
 
 def arrays_of(model):
-    return parameters.names_and_leaves(model)
+    return backbone.names_and_leaves(model)
 
 
 def assert_same_arrays(one, other):

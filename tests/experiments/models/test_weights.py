@@ -10,8 +10,8 @@ pytest.importorskip("flax", reason="needs the extra `experiments`")
 from flax import nnx
 
 from experiments import models
-from experiments.models import parameters
-from experiments.models.rules import Rule
+from experiments.models import backbone
+from experiments.models.naming import Rule
 from experiments.models.weights import WeightsError, load_weights
 
 TRUNK = "resnet18-trunk"
@@ -22,7 +22,7 @@ def create(name=TRUNK, seed=0, classes=4, **options):
 
 
 def arrays_of(model):
-    leaves = parameters.names_and_leaves(model)
+    leaves = backbone.names_and_leaves(model)
     return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 

@@ -10,12 +10,12 @@ TITLE = "pacs: resnet18-trunk, probed head, 64 px"
 METHODS = {"fine-tune": None, "ftp": 1.0, "wise-ft": 0.5, "linear-probe": 10.0}
 
 
-def configured(method, *, seed=0, data=None, **changes):
-    """A record; `changes` are options of its configuration, `data` of its data."""
+def configured(method, /, *, seed=0, **changes):
+    """A record; `changes` are the groups of its configuration."""
     rate = None if method == "linear-probe" else 1e-3
     found = record(method, rate, METHODS[method], seed)
-    found["config"] |= changes
-    found["config"]["data"] |= data or {}
+    for group, options in changes.items():
+        found["config"].setdefault(group, {}).update(options)
     return found
 
 
@@ -28,9 +28,13 @@ def grouped(*records, stage=""):
 @pytest.mark.parametrize(
     ("changes", "there", "here"),
     [
-        ({"optimizer": "sgd"}, "optimizer adamw", "optimizer sgd"),
-        ({"weight_decay": 1e-4}, "weight decay 0", "weight decay 0.0001"),
-        ({"freeze_statistics": True}, "freeze statistics off", "freeze statistics on"),
+        ({"recipe": {"optimizer": "sgd"}}, "optimizer adamw", "optimizer sgd"),
+        ({"recipe": {"weight_decay": 1e-4}}, "weight decay 0", "weight decay 0.0001"),
+        (
+            {"recipe": {"freeze_statistics": True}},
+            "freeze statistics off",
+            "freeze statistics on",
+        ),
         ({"data": {"scale": [0.5, 1]}}, "scale 0.7 1", "scale 0.5 1"),
         ({"model": {"dtype": "bfloat16"}}, "dtype float32", "dtype bfloat16"),
     ],
@@ -42,26 +46,23 @@ def test_another_training_is_another_comparison(changes, there, here):
 
 def test_what_a_number_does_not_hang_on_keeps_runs_together():
     free = {
-        "strength": 1.0,
-        "learning_rate": 1e-2,
-        "seed": 1,
-        "observe_every": 50,
-        "save_every": 7,
-        "model": {"weights": "elsewhere.npz"},
-        "data": {"workers": 4, "cache": False, "source_dir": "a", "data_dir": "b"},
-        "freeze_statistics": False,  # the default, which an older record had as well
+        "method": {"strength": 1.0, "learning_rate": 1e-2},
+        "evaluation": {"observe_every": 50, "batch_size": 7},
+        "io": {"weights": "elsewhere.npz", "workers": 4, "cache": False},
+        # The default, which an older record had as well.
+        "recipe": {"freeze_statistics": False},
     }
     found = grouped(configured("fine-tune"), configured("ftp", **free))
     assert found == {TITLE: {"fine-tune", "ftp"}}
 
 
 def test_folders_of_images_are_told_apart_by_their_names():
-    data = [
-        {"train": "image_folder:train", "source_dir": path}
-        for path in ("/here/pets", "there/pets/", "/here/cars")
+    folders = {"fine-tune": "/here/pets", "ftp": "there/pets/", "wise-ft": "/here/cars"}
+    data = {"train": "image_folder:train"}
+    runs = [
+        configured(method, data=data, io={"source_dir": folder})
+        for method, folder in folders.items()
     ]
-    methods = ("fine-tune", "ftp", "wise-ft")
-    runs = [configured(m, data=d) for m, d in zip(methods, data, strict=True)]
     assert grouped(*runs) == {
         f"{TITLE}, source dir cars": {"wise-ft"},
         f"{TITLE}, source dir pets": {"fine-tune", "ftp"},
@@ -71,9 +72,9 @@ def test_folders_of_images_are_told_apart_by_their_names():
 def test_a_probe_is_compared_with_every_training_of_its_data():
     found = grouped(
         configured("fine-tune"),
-        configured("ftp", optimizer="sgd"),
-        configured("linear-probe", epochs=9),
-        configured("linear-probe", data={"limit": 100}, seed=1),
+        configured("ftp", recipe={"optimizer": "sgd"}),
+        configured("linear-probe", recipe={"epochs": 9}),
+        configured("linear-probe", evaluation={"limit": 100}, seed=1),
     )
     assert set(map(frozenset, found.values())) == {
         frozenset({"fine-tune", "linear-probe"}),
@@ -85,7 +86,7 @@ def test_a_probe_is_compared_with_every_training_of_its_data():
 
 
 def test_the_same_run_in_two_places_is_refused():
-    runs = [configured("ftp", data={"workers": n}) for n in (0, 4)]
+    runs = [configured("ftp", io={"workers": n}) for n in (0, 4)]
     with pytest.raises(
         StudyError, match="0 and 1 are the same method, setting and seed"
     ):
@@ -94,7 +95,9 @@ def test_the_same_run_in_two_places_is_refused():
 
 def test_a_title_names_the_first_of_many_differences():
     tests = {f"set{i}": f"mine:set{i}" for i in range(9)}
-    found = grouped(configured("fine-tune"), configured("ftp", data={"tests": tests}))
+    found = grouped(
+        configured("fine-tune"), configured("ftp", evaluation={"tests": tests})
+    )
     words = ", ".join(f"tests set{i} mine:set{i}" for i in range(4))
     assert found == {TITLE: {"fine-tune"}, f"{TITLE}, {words}, 5 more": {"ftp"}}
 

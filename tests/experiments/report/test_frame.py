@@ -5,7 +5,7 @@ import math
 import pytest
 
 from experiments.report.frame import frontier, groups, rate_words
-from experiments.report.measures import layers
+from experiments.report.measures import column, layers
 from experiments.report.sentences import sentences
 from experiments.report.tables import Best, tables
 from run_records import read_back, record
@@ -117,6 +117,10 @@ def test_less_is_better_where_the_metric_says_so():
     assert not isinstance(cells.loc["Fine-tuning", "OOD"], Best)
     against = table(group, "FTP against the others").set_index("Against")
     assert against.loc["Fine-tuning", "ID test"] == "-2.00 (better)"
+    kept = group.chosen["ftp"].mean("relative_robustness")
+    assert kept == pytest.approx(sum(19 / (35 + s) for s in range(3)) / 3)
+    look = column("relative_robustness", group.metric)
+    assert (look.label, look.higher) == ("ID / OOD", True)
     lines = sentences(group)
     assert any(
         line.startswith("Best OOD of the chosen settings: FTP") for line in lines

@@ -69,7 +69,7 @@ def test_names_from_a_record_cannot_become_markup(tmp_path, field):
             found["layers"] = [f"{x}{HOSTILE}" for x in found["layers"]]
             found["leaves"] = {f"{k}{HOSTILE}": v for k, v in found["leaves"].items()}
         else:
-            found["config"].pop("start")
+            found["config"]["model"].pop("start")
             found[field] = HOSTILE + (found["method"] if field == "label" else "")
         write_run(tmp_path, found)
     assert report(tmp_path) == 0
@@ -148,7 +148,8 @@ def test_segmentation_under_corruptions_is_reported(tmp_path, severities):
         kept = {k: e for k, e in every if k == "photo" or k[-1] in severities}
         for entry in kept.values():
             entry["mean_iou"] = entry["accuracy"] / 2
-        write_run(tmp_path, found | {"metric": "mean_iou", "evaluation": kept})
+        found["metric"]["name"] = "mean_iou"
+        write_run(tmp_path, found | {"evaluation": kept})
     assert report(tmp_path) == 0
     markdown = (tmp_path / "report" / "report.md").read_text()
     assert "mean IoU" in markdown

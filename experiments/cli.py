@@ -1,0 +1,271 @@
+"""What every command is made of: arguments, progress, and an end when it is told to."""
+
+import argparse
+import contextlib
+import math
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from experiments.configs.base import Config
+from experiments.configs.values import SettingError
+from experiments.data import DataError
+from experiments.models.weights import WeightsError
+from experiments.records import RecordError
+
+# ---- A job that a configuration describes -----------------------------------------
+
+# What a user can put right; the message says how.
+REFUSALS = (DataError, WeightsError, SettingError, RecordError)
+
+Job = Callable[[Config, pathlib.Path, Console], None]
+
+
+def launch(name: str, job: Job, description: str) -> None:
+    """Parses the command line, runs the job, and ends the process.
+
+    The exit status is 0; 2 if the command line, data, weights, configuration or folder
+    are refused; and 128 + its number after a signal.
+    """
+    config = config_flags.DEFINE_config_file(
+        "config", help_string="Configuration file; --config.<option>=<value> sets one."
+    )
+    flags.mark_flag_as_required(config.name)
+    folder = flags.DEFINE_string("out", None, "Folder of the results.", required=True)
+
+    def refuse(reason: object) -> int:
+        print(f"{name}: {reason}", file=sys.stderr)
+        return 2
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(argv)
+            config.value.to_dict()  # raises what kept the file from being loaded
+            return rest
+        except (flags.Error, AttributeError, KeyError, OSError) as error:
+            sys.exit(refuse(reason(error)))
+
+    def main(argv: list[str]) -> int:
+        logging.set_verbosity(logging.WARNING)  # orbax tells of every file
+        out = pathlib.Path(folder.value)
+        if len(argv) > 1:
+            return refuse(f"unknown arguments: {' '.join(argv[1:])}. See --helpshort.")
+        if out.exists() and not out.is_dir():
+            return refuse(f"--out: expected a folder, or none yet; {out} is a file.")
+        try:
+            stop_at_once()
+            job(config.value, out, Console())
+        except REFUSALS as error:
+            return refuse(error)
+        except Interrupted as interrupted:
+            print(f"{interrupted} The same command goes on.", file=sys.stderr)
+            return interrupted.status
+        return 0
+
+    sys.modules["__main__"].__doc__ = description  # what --help shows first
+    for option in (config.name, folder.name):  # ... and these next
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[option])
+    app.run(main, flags_parser=parse)
+
+
+def reason(error: Exception) -> str:
+    """In one line, why the command line cannot be parsed, and what would be right."""
+    cause: Any = error
+    while cause.args and isinstance(cause.args[0], Exception):
+        cause = cause.args[0]
+    text = str(cause.args[0] if len(cause.args) == 1 else cause)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(error, OSError) or "Traceback" in text:  # of the configuration file
+        return f"--config: {lines[-1]}"
+    if isinstance(error, flags.Error):
+        return f"{' '.join(lines).rstrip('.')}. See --helpshort."
+    return f"the configuration has no option {'. '.join(lines)}"
+
+
+# ---- Interruption -----------------------------------------------------------------
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was told to stop, and can go on from what it has saved.
+
+    Attributes:
+      status: the exit status that a shell expects, 128 + the signal's number.
+    """
+
+    def __init__(self, number: int, how: str = "saved"):
+        super().__init__(f"{signal.Signals(number).name}: {how}.")
+        self.status = 128 + number
+
+
+def stop_at_once() -> None:
+    """Lets the signals raise an `Interrupted` wherever the process is.
+
+    That is right where nothing is lost, and all that training has to lose it puts away
+    under an `Interruption`.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise Interrupted(number, "stopped")
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
+
+class Interruption:
+    """Notes SIGTERM and Ctrl-C instead of dying of them; a second one is not held up.
+
+    Attributes:
+      number: of the signal that arrived, or `None`.
+    """
+
+    def __init__(self):
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.number = number
+        signal.signal(number, self._before[number])
+
+
+# ---- Progress ---------------------------------------------------------------------
+
+
+Advance = Callable[[str, int], None]  # what is running, steps done since the last call
+
+
+class ImageRate(ProgressColumn):
+    """Images per second, over the last half minute."""
+
+    def __init__(self, images: int):
+        super().__init__()
+        self._images = images
+
+    def render(self, task: Task) -> Text:
+        if task.speed is None:
+            return Text("")
+        return Text(f"{task.speed * self._images:.0f} images/s")
+
+
+@contextlib.contextmanager
+def progress(
+    console: Console, total: int, done: int = 0, images: int = 0
+) -> Iterator[Advance]:
+    """Shows how far `total` steps have come, `done` of them by an earlier start.
+
+    `images` is how many a step takes, to show their rate; 0 shows none.
+    """
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description:<30}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            *([ImageRate(images)] if images else []),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("", total=total, completed=done)
+
+            def advance(running: str, steps: int) -> None:
+                bar.update(task, description=running, advance=steps)
+
+            yield advance
+        return
+
+    tenths = done * 10 // total
+
+    def advance_plainly(running: str, steps: int) -> None:
+        nonlocal done, tenths
+        done += steps
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
+            console.print(f"{done:>7,} of {total:,} steps; now {running}")
+
+    yield advance_plainly
+
+
+# ---- Arguments --------------------------------------------------------------------
+
+
+def whole(text: str) -> int:
+    """An argparse type: a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 1 on, got {text}"
+        )
+    return value
+
+
+def real(expected: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
+    """An argparse type: a finite number that `accept` accepts."""
+
+    def convert(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and accept(value)):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    convert.__name__ = "number"  # argparse names it when `float` refuses the text
+    return convert
+
+
+whole.__name__ = "whole number"
+
+
+def refuse_repeats(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, *options: str
+) -> None:
+    """Ends with an error if one of these list options holds a value twice."""
+    for option in options:
+        values = getattr(args, option)
+        if len(set(values)) < len(values):
+            parser.error(f"--{option.replace('_', '-')}: a value is given twice")
+
+
+class Formatter(
+    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
+):
+    """Keeps the layout of descriptions and shows every default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if "(default: " in (action.help or ""):
+            return action.help
+        if isinstance(action.default, list):  # as it would be typed
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        return super()._get_help_string(action)

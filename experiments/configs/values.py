@@ -1,0 +1,106 @@
+"""What the value of an option may be."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Check = Callable[[str, Any], None]  # raises a `SettingError` that names the option
+
+
+class SettingError(ValueError):
+    """A value of the configuration that cannot be used."""
+
+
+def given(name: str, value: Any) -> None:
+    """There is a value."""
+    if value is None:
+        raise SettingError(f"{name}: it has no default; give --config.{name}=...")
+
+
+def anything(name: str, value: Any) -> None:
+    """Any value of its type."""
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises a `SettingError`, with the nearest choice, unless it is one of them."""
+    choices = list(choices)
+    if value in choices:
+        return
+    words = list(map(str, choices))
+    near = difflib.get_close_matches(str(value), words, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise SettingError(
+        f"{name}: expected one of {', '.join(words)}; got {value!r}.{hint}"
+    )
+
+
+def among(*choices: Any) -> Check:
+    """One of the choices."""
+    return lambda name, value: one_of(name, value, choices)
+
+
+def at_least(lowest: float) -> Check:
+    """A finite number that is not lower."""
+
+    def check(name: str, value: float) -> None:
+        if not lowest <= value < math.inf:
+            raise SettingError(
+                f"{name}: expected a finite number from {lowest} on, got {value}."
+            )
+
+    return check
+
+
+def within(lowest: float, highest: float, *, below: bool = False) -> Check:
+    """A number in the range; with `below` the highest is not one of it."""
+
+    def check(name: str, value: float) -> None:
+        if not lowest <= value <= highest or (below and value == highest):
+            end = ")" if below else "]"
+            raise SettingError(
+                f"{name}: expected a number in [{lowest:g}, {highest:g}{end}, got"
+                f" {value}."
+            )
+
+    return check
+
+
+def each(check: Check) -> Check:
+    """A tuple of such values."""
+
+    def check_each(name: str, values: Iterable[Any]) -> None:
+        for value in values:
+            check(name, value)
+
+    return check_each
+
+
+def two(kind: type | tuple[type, ...], such_as: str) -> Check:
+    """Two numbers."""
+
+    def check(name: str, value: Any) -> None:
+        numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        if len(numbers) != 2 or not all(isinstance(n, kind) for n in numbers):
+            raise SettingError(
+                f"{name}: expected two numbers, such as {such_as}; got {value!r}."
+            )
+
+    return check
+
+
+def pixels(name: str, value: Any) -> None:
+    """Height and width."""
+    two(int, "(64, 64)")(name, value)
+    each(at_least(1))(name, value)
+
+
+def shares(name: str, value: Any) -> None:
+    """The least and the largest share of an area."""
+    two((int, float), "(0.7, 1.0)")(name, value)
+    low, high = value
+    if not 0.0 < low <= high <= 1.0:
+        raise SettingError(
+            f"{name}: expected shares of the area, the smaller one first, above 0"
+            f" and up to 1; got {tuple(value)}."
+        )

@@ -1,0 +1,213 @@
+"""Batches to train on and to evaluate on."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+
+from experiments.data.sources import Source
+from experiments.data.transforms import Size, augment, centre_crop, height_width
+
+Batch = dict[str, np.ndarray]
+
+# Enough that a step never waits; more would only take memory.
+_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+def train_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: Size,
+    seed: int,
+    scale: tuple[float, float] = (0.7, 1.0),
+    flip: bool = True,
+    workers: int = 0,
+    cache: bool = True,
+) -> grain.IterDataset[Batch]:
+    """Endless batches of randomly cropped, mirrored and shuffled images.
+
+    Every epoch has another order and other crops. Batches run on from one epoch into
+    the next, so every image is seen once an epoch and all batches are full. The order
+    and the crops depend on `seed` alone, not on `workers`. An iterator's place can be
+    saved and restored with `grain.checkpoint.CheckpointSave` and `CheckpointRestore`,
+    with the same number of workers.
+
+    Args:
+      source: what to read.
+      batch_size: images in a batch.
+      image_size: pixels of a side, or `(height, width)`.
+      seed: of the order and the crops.
+      scale: the least and the largest share of an image's area that a crop covers.
+      flip: mirror half of the images.
+      workers: processes that make batches; 0 makes them in a thread of this one. With
+        more, the program must have an `if __name__ == "__main__"`.
+      cache: keep decoded images in memory, in every worker those that it reads.
+
+    Returns:
+      A dataset of `{"image": uint8 (b, h, w, 3), "label": int32 (b,)}`, or with
+      `"segmentation": uint8 (b, h, w)` in place of the label.
+
+    Raises:
+      ValueError: if a setting is out of its range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    if workers < 0:
+        raise ValueError(f"workers must not be negative, got {workers}.")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale must be two shares 0 < low <= high <= 1, got {scale}.")
+    change = functools.partial(
+        augment,
+        size=height_width(image_size),
+        scale=scale,
+        flip=flip,
+        target=source.target,
+    )
+    dataset = (
+        grain.MapDataset.source(source.cached() if cache else source)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(change)
+        .batch(batch_size, batch_fn=_stack)
+        .to_iter_dataset(_AHEAD)
+    )
+    if workers == 0:
+        return dataset
+    if not flags.FLAGS.is_parsed():  # a worker is started with the flags' values
+        flags.FLAGS.mark_as_parsed()
+    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+
+
+def _stack(elements: Sequence[dict[str, Any]]) -> Batch:
+    batch = {name: np.stack([e[name] for e in elements]) for name in elements[0]}
+    if "label" in batch:
+        batch["label"] = batch["label"].astype(np.int32)
+    return batch
+
+
+class Sizes(NamedTuple):
+    """How large, and how many, the images of an evaluation are; hashable.
+
+    Attributes:
+      batch_size: images, over all devices.
+      image_size: pixels, (height, width) or of a side, of the central crop.
+      resize: pixels of the shorter side before the crop; `None`: as small as covers
+        `image_size`.
+      limit: images a data set, the same on every call, classes in proportion; `None`
+        or 0: all.
+    """
+
+    batch_size: int
+    image_size: Size
+    resize: int | None = None
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatches:
+    """See `evaluation_batches`; can be iterated any number of times."""
+
+    source: Source
+    indices: np.ndarray
+    sizes: Sizes
+    corruption: str | None
+    severity: int | None
+    seed: int
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.sizes.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.sizes.batch_size
+        for first in range(0, len(self.indices), size):
+            chosen = self.indices[first : first + size]
+            yield _pad(_stack([self._example(int(i)) for i in chosen]), size)
+
+    def _example(self, index: int) -> dict[str, Any]:
+        element = centre_crop(
+            self.source[index],
+            size=height_width(self.sizes.image_size),
+            resize=self.sizes.resize,
+            target=self.source.target,
+        )
+        if self.corruption is None or self.severity is None:
+            return element
+        from experiments.data.corruptions import corrupt  # its library is optional
+
+        seed = np.random.SeedSequence([self.seed, index]).generate_state(1)
+        image = corrupt(element["image"], self.corruption, self.severity, int(seed[0]))
+        return {**element, "image": image}
+
+
+def evaluation_batches(
+    source: Source,
+    sizes: Sizes,
+    *,
+    corruption: str | None = None,
+    severity: int | None = None,
+    seed: int = 0,
+) -> EvaluationBatches:
+    """Batches of all images once, in a fixed order, cropped at the centre.
+
+    Args:
+      source: what to read.
+      sizes: of batches, images and the data set; the last batch is padded with black
+        images.
+      corruption: one of `corruptions.CORRUPTIONS`, applied after the crop, with its own
+        seed for every image.
+      severity: of the corruption, 1 to 5.
+      seed: of the corruption.
+
+    Returns:
+      An iterable with a length, of `{"image": uint8 (b, h, w, 3), "label": int32 (b,),
+      "mask": bool (b,)}`, or with `"segmentation": uint8 (b, h, w)` in place of the
+      label. The mask is False where there is only padding.
+
+    Raises:
+      ValueError: if a setting is out of its range.
+    """
+    if sizes.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {sizes.batch_size}.")
+    height_width(sizes.image_size)
+    if (corruption is None) != (severity is None):
+        raise ValueError("A corruption needs a severity, and a severity a corruption.")
+    indices = subsample(source, sizes.limit or None)
+    return EvaluationBatches(source, indices, sizes, corruption, severity, seed)
+
+
+def subsample(source: Source, limit: int | None) -> np.ndarray:
+    """Indices of `limit` images, ascending; a smaller limit gives a part of a larger.
+
+    Images are drawn at random, and within each class spread evenly, so that all classes
+    are cut in proportion.
+    """
+    n = len(source)
+    if limit is None or limit >= n:
+        return np.arange(n)
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}.")
+    order = np.random.default_rng(0).permutation(n)
+    if source.target.dense:
+        return np.sort(order[:limit])
+    place = np.empty(n)  # where in its class an image comes, from 0 to 1
+    labels = source.labels[order]
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        place[order[members]] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(place, kind="stable")[:limit])
+
+
+def _pad(batch: Batch, size: int) -> Batch:
+    """Zeros up to `size`, and the mask that tells them."""
+    count = len(batch["image"])
+    padded = {
+        name: np.pad(values, [(0, size - count)] + [(0, 0)] * (values.ndim - 1))
+        for name, values in batch.items()
+    }
+    return {**padded, "mask": np.arange(size) < count}

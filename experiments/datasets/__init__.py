@@ -1,1 +1,0 @@
-"""Data sets and the shifts that are applied to them."""

@@ -1,0 +1,267 @@
+"""The folder of a run: what it is made from, how far it has come, how it went.
+
+Its configuration, its record and the parameters it selected are in `records.py`.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from tensorboardX import SummaryWriter
+
+import ftp_optax
+from experiments import records
+from experiments.configs.base import Config
+from experiments.data.sources import listed_anew
+from experiments.records import RecordError
+from experiments.tasks.task import Metric
+
+Named = Mapping[str, Any]  # path of a leaf -> number
+PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
+_DIGITS = 16  # of a digest
+
+
+def versions(*others: str) -> dict[str, str]:
+    """Versions of this package, of what every number rests on, and of `others`."""
+    packages = (*PACKAGES, *others)
+    theirs = {name: importlib.metadata.version(name) for name in packages}
+    return {"ftp_optax": ftp_optax.__version__, **theirs}
+
+
+# ---- What the paths of a configuration lead to --------------------------------------
+
+
+def check_contents(out: pathlib.Path, config: Config) -> None:
+    """Notes what paths lead to in the folder of a run, or compares it with the note.
+
+    What is not there is left out: a finished run does not need it any more.
+
+    Raises:
+      RecordError: a path leads to something else than when the run began.
+    """
+    now = _contents(config)
+    file = out / records.INPUTS
+    noted = records.read(file) if file.exists() and records.begun(out) else {}
+    for name in sorted(now.keys() & noted.keys()):
+        if now[name] != noted[name]:
+            raise RecordError(
+                f"{out} was begun with another content of {name}. Use another --out, or"
+                " remove the folder."
+            )
+    if not (out / records.METRICS).exists():
+        records.write(file, noted | now)
+
+
+def _contents(config: Config) -> dict[str, str]:
+    """The weights, and the folder of images where nothing else names the data."""
+    contents, weights, data = {}, config.io.weights, config.data
+    if weights is not None:
+        path = pathlib.Path(weights)
+        path = path / records.METRICS if path.is_dir() else path
+        if path.is_file():
+            contents["io.weights"] = _digest(path, path.stat().st_mtime_ns)
+    specs = (data.train, data.validation, *config.evaluation.tests.values())
+    if config.io.source_dir is not None:
+        folder = pathlib.Path(config.io.source_dir).expanduser()
+        if folder.is_dir() and (images := _listed(specs, folder)):
+            contents["io.source_dir"] = images
+    return contents
+
+
+@functools.cache  # a sweep asks for every run
+def _digest(path: pathlib.Path, modified: int) -> str:
+    """Of the bytes of a file; `modified` tells its versions apart."""
+    del modified
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+
+
+# As a data set that was opened stays open.
+_listed = functools.cache(listed_anew)
+
+
+# ---- What a run says of itself while it trains --------------------------------------
+
+
+class Log:
+    """The history of a run, one entry an epoch, and its trace, every few steps.
+
+    Attributes:
+      history: `epoch`, `step`, `loss` (mean over the epoch) and `id_val`, lists.
+      trace: `step` and `loss`, lists; `radius`, `drift` and `bound`, lists by path.
+      best: `epoch`, `step` and `id_val` of the best ID validation so far, the first
+        of equals.
+      seen: what `evaluation.observe` saw then.
+      seconds: of training so far, evaluation excluded.
+    """
+
+    def __init__(self, out: pathlib.Path, step: int, saved: Mapping[str, Any] | None):
+        """A new log, or the one that a checkpoint saved after `step` steps."""
+        content: Any = saved or {
+            "history": {"epoch": [], "step": [], "loss": [], "id_val": []},
+            "trace": {"step": [], "loss": [], "radius": {}, "drift": {}, "bound": {}},
+            "best": None,
+            "seen": {},
+            "seconds": 0.0,
+            "pending": [],
+        }
+        self.history: dict[str, list] = content["history"]
+        self.trace: dict[str, Any] = content["trace"]
+        self.best: dict[str, Any] | None = content["best"]
+        self.seen: dict[str, Any] = content["seen"]
+        self.seconds: float = content["seconds"]
+        self._losses: list[Any] = content["pending"]  # of the epoch so far
+        # TensorBoard hides what an earlier start wrote from here on.
+        purged = step + 1 if step else 0
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=purged)
+
+    def saved(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        return {
+            "history": self.history,
+            "trace": self.trace,
+            "best": self.best,
+            "seen": self.seen,
+            "seconds": self.seconds,
+            "pending": [float(x) for x in jax.device_get(self._losses)],
+        }
+
+    def step(self, scalars: Mapping[str, jax.Array]) -> None:
+        """Notes the loss of a step, without waiting for it."""
+        self._losses.append(scalars["loss"])
+
+    def observe(
+        self, step: int, scalars: Mapping[str, Any], seen: Mapping[str, Named]
+    ) -> None:
+        """Notes what `evaluation.observe` sees after `step` steps."""
+        scalars, seen = jax.device_get((scalars, seen))
+        self.trace["step"].append(step)
+        self.trace["loss"].append(_short(scalars["loss"]))
+        for name, value in scalars.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
+        for quantity, leaves in seen.items():
+            for path, value in leaves.items():
+                self.trace[quantity].setdefault(path, []).append(_short(value))
+                self._writer.add_scalar(f"{quantity}/{path}", value, step)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss of the last epoch is no number any more."""
+        return not np.isfinite(self.history["loss"][-1:]).all()
+
+    def epoch(self, metric: Metric, epoch: int, step: int, id_val: float) -> bool:
+        """Closes an epoch; returns whether it is the best so far."""
+        loss = float(np.mean(np.array(jax.device_get(self._losses), np.float64)))
+        self._losses = []
+        entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
+        for name, value in entry.items():
+            self.history[name].append(value)
+        self._writer.add_scalar("validation/id", id_val, step)
+        best, score = self.best, metric.score
+        better = best is None or score(id_val) > score(best["id_val"])
+        if better:
+            self.best = {"epoch": epoch, "step": step, "id_val": id_val}
+        return better
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.5g}")
+
+
+# ---- What a run in progress keeps on disk ------------------------------------------
+
+
+class Checkpoints:
+    """The newest checkpoint of a run; an older one goes when a newer one is complete.
+
+    A checkpoint holds the state, the best parameters so far, the log as JSON, and the
+    position of each data iterator.
+    """
+
+    def __init__(self, path: pathlib.Path, workers: int):
+        self.path = path
+        self._workers = workers  # an iterator goes on with as many as it had
+        self._manager = ocp.CheckpointManager(
+            path.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, enable_async_checkpointing=False
+            ),
+        )
+
+    def save(
+        self, step: int, arrays: Any, log: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> None:
+        """Saves what a run is after `step` steps; returns when it is on disk."""
+        if step in self._manager.all_steps():
+            return
+        iterators = {k: grain.checkpoint.CheckpointSave(v) for k, v in data.items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(arrays),
+                log=ocp.args.JsonSave({**log, "workers": self._workers}),
+                **iterators,
+            ),
+        )
+
+    def restore(
+        self, like: Any, data: Mapping[str, Any]
+    ) -> tuple[int, Any, dict[str, Any]] | None:
+        """The newest checkpoint, if there is one; moves the iterators to where it was.
+
+        Args:
+          like: arrays of the same structure, shapes, dtypes and placement.
+          data: the iterators, by the names they were saved under.
+
+        Returns:
+          How many steps were taken, the arrays, and the log.
+
+        Raises:
+          RecordError: what is there does not fit.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        log = self._manager.restore(
+            step, args=ocp.args.Composite(log=ocp.args.JsonRestore())
+        )["log"]
+        if log["workers"] != self._workers:
+            raise RecordError(
+                f"{self.path.parent} is a run in progress (io.workers:"
+                f" {log['workers']} there, {self._workers} now). It goes on with as"
+                " many as it had."
+            )
+        iterators = {k: grain.checkpoint.CheckpointRestore(v) for k, v in data.items()}
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(like),
+                    **iterators,
+                ),
+            )
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            raise RecordError(
+                f"{self.path}: step {step} does not fit this model and method, or is"
+                f" damaged ({error}). Remove the folder to start over."
+            ) from error
+        # Copied: new arrays, which no compiled step tells from those it made itself.
+        arrays = jax.tree.map(
+            lambda x, y: jax.device_put(np.array(x), y.sharding),
+            restored["arrays"],
+            like,
+        )
+        return step, arrays, log
+
+    def close(self) -> None:
+        self._manager.close()

@@ -1,0 +1,218 @@
+"""One compiled step of training, the same for every method, and where arrays live."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import FrozenConfigDict
+
+from experiments.methods import METHODS, Held, Params, Rule, only
+from experiments.tasks.task import Task
+
+Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...)
+
+
+class Training(NamedTuple):
+    """What is fixed while a model trains; hashable, so that jit can specialise on it.
+
+    Attributes:
+      recipe: the group of the configuration; `steps` is the length of the schedule.
+      warmup_steps: steps of linear warm-up, within these.
+      method: a key of `METHODS`.
+      held: which leaves it holds, and near what.
+      task: what is learned.
+      graphdef: of the model.
+    """
+
+    recipe: FrozenConfigDict
+    warmup_steps: int
+    method: str
+    held: Held
+    task: Task
+    graphdef: nnx.GraphDef
+
+
+class Knobs(NamedTuple):
+    """What a sweep turns. Traced, so that a whole sweep shares one compilation."""
+
+    learning_rate: float | jax.Array  # the highest of the schedule
+    strength: float | jax.Array  # of the method
+
+
+class TrainState(NamedTuple):
+    """All that a step changes, donated to it and returned in the same order."""
+
+    params: Params
+    statistics: Params  # of batch norms; empty without
+    method: Any
+
+
+class Placement:
+    """A mesh of all devices with one axis, `data`."""
+
+    def __init__(self):
+        self.mesh = jax.make_mesh(
+            (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+        )
+        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self._spread = NamedSharding(self.mesh, PartitionSpec("data"))
+
+    def replicated(self, tree: Any) -> Any:
+        """Copies of the tree's arrays on every device, in buffers of their own."""
+        return jax.tree.map(
+            lambda x: jax.device_put(np.array(x), self._everywhere),
+            jax.device_get(tree),
+        )
+
+    def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A batch of the pipeline, spread over the devices.
+
+        Args:
+          batch: arrays `(n, ...)`: `image`; a target under its name; and `mask`, where
+            the batch may be filled up. `n` is a multiple of the device count.
+
+        Returns:
+          The same; the target is `target`, a whole number int32.
+        """
+        (name,) = batch.keys() - {"image", "mask"}
+        target = batch[name]
+        if target.dtype.kind in "iu":
+            target = target.astype(np.int32)
+        placed = {k: v for k, v in batch.items() if k != name} | {"target": target}
+        return jax.device_put(placed, self._spread)
+
+
+def schedule(
+    recipe: Any, warmup_steps: int, learning_rate: jax.typing.ArrayLike
+) -> optax.Schedule:
+    """Linear warm-up from 0, then a cosine down to `final_scale` of the highest."""
+    shape = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup_steps else 1.0,
+        peak_value=1.0,
+        warmup_steps=warmup_steps,
+        decay_steps=recipe.steps,
+        end_value=recipe.final_scale,
+    )
+    return lambda count: jnp.asarray(learning_rate * shape(count))
+
+
+def rule(training: Training, knobs: Knobs) -> Rule:
+    """The method on top of its base optimizer."""
+    recipe: Any = training.recipe
+    rate = schedule(recipe, training.warmup_steps, knobs.learning_rate)
+    links = []
+    if recipe.clip_norm:
+        links.append(optax.clip_by_global_norm(recipe.clip_norm))
+    if recipe.optimizer == "adamw":
+        links.append(optax.adamw(rate, weight_decay=recipe.weight_decay))
+    else:
+        links.append(optax.add_decayed_weights(recipe.weight_decay))
+        links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
+    method = METHODS[training.method]
+    base = only(optax.chain(*links), method.trains)
+    with jax.transfer_guard("allow"):  # a factory tries its numbers on the device
+        return method.rule(base, knobs.strength, training.held)
+
+
+@functools.partial(jax.jit, static_argnames="training")
+def init_method(training: Training, knobs: Knobs, params: Params) -> Any:
+    """The state of the method (and of its optimizer) for these params."""
+    return rule(training, knobs).init(params)
+
+
+def forward(
+    graphdef: nnx.GraphDef,
+    params: Params,
+    statistics: Params,
+    images: jax.Array,
+    *,
+    train: bool,
+) -> tuple[jax.Array, Params]:
+    """What the head gives, and the statistics of the batch norms after it."""
+    model: Any = nnx.merge(graphdef, params, statistics, copy=True)
+    outputs = model(images, train=train)
+    return outputs, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
+
+
+def predict(
+    graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
+) -> jax.Array:
+    """What the head gives in inference mode."""
+    model: Any = nnx.merge(graphdef, params, statistics)
+    return model(images, train=False)
+
+
+@functools.partial(jax.jit, static_argnames="training", donate_argnames="state")
+def train_step(
+    training: Training,
+    knobs: Knobs,
+    state: TrainState,
+    batch: Batch,
+    held_out: Batch | None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step.
+
+    Args:
+      training: see `Training`.
+      knobs: see `Knobs`.
+      state: donated.
+      batch: `n` images and their targets, `n` a multiple of the recipe's `accumulate`.
+      held_out: another batch, for the methods that need one.
+
+    Returns:
+      The new state, and scalars: the mean `loss` and the task's figure over the batch
+      before the step, and the global norm of its gradient.
+    """
+    recipe: Any = training.recipe
+    task, graphdef, tx = training.task, training.graphdef, rule(training, knobs)
+
+    def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
+        train = not recipe.freeze_statistics
+        outputs, statistics = forward(
+            graphdef, params, statistics, part["image"], train=train
+        )
+        loss = task.loss(outputs, part["target"], recipe.label_smoothing)
+        name, figure = task.glance
+        seen = {"loss": loss, name: figure(outputs, part["target"])}
+        return loss, (statistics, seen)
+
+    def held_out_loss(params: Params) -> jax.Array:
+        assert held_out is not None
+        outputs = predict(graphdef, params, statistics, held_out["image"])
+        return task.loss(outputs, held_out["target"], recipe.label_smoothing)
+
+    grads, (statistics, scalars) = _gradient(
+        jax.grad(loss_fn, has_aux=True), recipe.accumulate, state, batch
+    )
+    scalars["gradient_norm"] = optax.tree.norm(grads)
+    params, method = tx.step(
+        grads, state.method, state.params, None if held_out is None else held_out_loss
+    )
+    return TrainState(params, statistics, method), scalars
+
+
+def _gradient(grad_fn: Any, parts: int, state: TrainState, batch: Batch) -> Any:
+    """The mean gradient over the parts of a batch, one part in memory at a time."""
+    if parts == 1:
+        return grad_fn(state.params, state.statistics, batch)
+
+    def body(carry: Any, part: Batch) -> Any:
+        total, statistics = carry
+        grads, (statistics, scalars) = grad_fn(state.params, statistics, part)
+        return (optax.tree.add(total, grads), statistics), scalars
+
+    # Every n-th image, so that each device keeps its own: a part of consecutive ones
+    # would lie on a few devices and be sent to all.
+    cut = jax.tree.map(
+        lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+    start = (optax.tree.zeros_like(state.params), state.statistics)
+    (total, statistics), scalars = jax.lax.scan(body, start, cut)
+    means = jax.tree.map(jnp.mean, scalars)
+    return optax.tree.scale(1 / parts, total), (statistics, means)

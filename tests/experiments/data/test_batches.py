@@ -1,0 +1,195 @@
+"""Batches: order, crops, resuming, padding, limits."""
+
+import itertools
+
+import grain
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from drawn_images import draw_camvid, draw_folder
+from experiments.data.batches import (
+    Sizes,
+    evaluation_batches,
+    subsample,
+    train_batches,
+)
+from experiments.data.sources import open_source
+
+COUNTS = {"train": {"cat": 20, "dog": 10, "owl": 5}}
+SETTINGS = {"batch_size": 7, "image_size": 16, "seed": 3}  # five batches an epoch
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = draw_folder(tmp_path_factory.mktemp("own"), COUNTS)
+    return open_source("image_folder:train", tmp_path_factory.mktemp("data"), root)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = draw_camvid(tmp_path_factory.mktemp("camvid"), images=5)
+    return open_source("camvid:train", tmp_path_factory.mktemp("data"), root)
+
+
+def taken(dataset, count):
+    return list(itertools.islice(iter(dataset), count))
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.keys() == other.keys()
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], other[name])
+
+
+def test_training_batches_have_the_shapes_and_dtypes_of_the_contract(source, scenes):
+    (batch,) = taken(train_batches(source, **SETTINGS), 1)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        "image": ((7, 16, 16, 3), np.uint8),
+        "label": ((7,), np.int32),
+    }
+    settings = {**SETTINGS, "image_size": (20, 28)}
+    (batch,) = taken(train_batches(scenes, **settings), 1)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        "image": ((7, 20, 28, 3), np.uint8),
+        "segmentation": ((7, 20, 28), np.uint8),
+    }
+
+
+def test_every_epoch_holds_every_image_once_in_another_order(source):
+    batches = taken(train_batches(source, **SETTINGS), 10)
+    epochs = np.concatenate([batch["label"] for batch in batches]).reshape(2, 35)
+    for labels in epochs:
+        np.testing.assert_array_equal(np.bincount(labels), [20, 10, 5])
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_the_seed_decides_and_the_cache_does_not(source):
+    first = taken(train_batches(source, **SETTINGS), 8)
+    assert_same(first, taken(train_batches(source, **SETTINGS, cache=False), 8))
+    (other,) = taken(train_batches(source, **{**SETTINGS, "seed": 4}), 1)
+    assert (first[0]["label"] != other["label"]).any()
+
+
+def test_crops_differ_from_epoch_to_epoch(scenes):
+    settings = {**SETTINGS, "batch_size": 5, "scale": (0.3, 0.6)}
+    one, two = taken(train_batches(scenes, **settings), 2)
+
+    def images(batch):
+        return {image.tobytes() for image in batch["image"]}
+
+    assert not images(one) & images(two)
+
+
+def test_masks_move_with_images_in_a_batch(scenes):
+    for batch in taken(train_batches(scenes, **SETTINGS), 4):
+        seen = np.array([3, 0, 11])[batch["image"].argmax(-1)]
+        assert (seen == batch["segmentation"]).mean() > 0.95
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_saved_iterator_goes_on_where_it_was(source, tmp_path, workers):
+    """And the batches are the same with 0 and with 2 workers."""
+    expected = taken(train_batches(source, **SETTINGS), 12)
+    dataset = train_batches(source, **SETTINGS, workers=workers)
+    iterator = iter(dataset)
+    assert_same([next(iterator) for _ in range(6)], expected[:6])
+    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
+        place = grain.checkpoint.CheckpointSave(iterator)
+        manager.save(6, args=ocp.args.Composite(data=place))
+        manager.wait_until_finished()
+        assert_same([next(iterator) for _ in range(2)], expected[6:8])
+
+        resumed = iter(dataset)
+        place = grain.checkpoint.CheckpointRestore(resumed)
+        manager.restore(6, args=ocp.args.Composite(data=place))
+    assert_same([next(resumed) for _ in range(6)], expected[6:])
+    for each in (iterator, resumed):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"workers": -1}, "workers must not be negative"),
+        ({"scale": (0.0, 1.0)}, "scale must be two shares"),
+        ({"scale": (0.8, 0.5)}, "scale must be two shares"),
+        ({"image_size": 0}, "image_size must be positive"),
+    ],
+)
+def test_settings_out_of_range_are_refused(source, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        train_batches(source, **{**SETTINGS, **wrong})
+
+
+def test_evaluation_shows_every_image_once_in_order_and_marks_the_padding(source):
+    batches = evaluation_batches(source, Sizes(8, 24))
+    assert len(batches) == len(list(batches)) == 5
+    assert_same(list(batches), list(batches))  # any number of times
+    for batch in batches:
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+            "image": ((8, 24, 24, 3), np.uint8),
+            "label": ((8,), np.int32),
+            "mask": ((8,), np.bool_),
+        }
+        assert not batch["image"][~batch["mask"]].any()
+    masks = np.concatenate([b["mask"] for b in batches])
+    labels = np.concatenate([b["label"] for b in batches])
+    np.testing.assert_array_equal(masks, np.arange(40) < 35)
+    np.testing.assert_array_equal(labels[masks], source.labels)
+
+
+def test_evaluation_of_masks_crops_both_alike(scenes):
+    (batch,) = evaluation_batches(scenes, Sizes(8, (20, 40)))
+    assert batch["segmentation"].shape == (8, 20, 40)
+    seen = np.array([3, 0, 11])[batch["image"].argmax(-1)]
+    np.testing.assert_array_equal(
+        seen[batch["mask"]], batch["segmentation"][batch["mask"]]
+    )
+
+
+def test_a_limit_is_stratified_fixed_and_nested(source):
+    half = subsample(source, 14)
+    np.testing.assert_array_equal(np.bincount(source.labels[half]), [8, 4, 2])
+    np.testing.assert_array_equal(half, subsample(source, 14))
+    assert set(subsample(source, 7)) < set(half)
+    assert len(subsample(source, 99)) == len(subsample(source, None)) == 35
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        subsample(source, 0)
+
+
+def test_a_limit_of_a_segmentation_is_fixed(scenes):
+    batches = evaluation_batches(scenes, Sizes(2, 40, limit=3))
+    assert [b["mask"].sum() for b in batches] == [2, 1]
+    np.testing.assert_array_equal(subsample(scenes, 3), subsample(scenes, 3))
+
+
+def test_a_corruption_changes_an_image_the_same_way_in_any_batch(source):
+    pytest.importorskip("imagecorruptions", reason="imagecorruptions-imaug")
+    settings = {"corruption": "gaussian_noise", "severity": 3}
+    (whole,) = evaluation_batches(source, Sizes(35, 32), **settings)
+    parts = list(evaluation_batches(source, Sizes(9, 32), **settings))
+    images = np.concatenate([b["image"][b["mask"]] for b in parts])
+    np.testing.assert_array_equal(whole["image"], images)
+
+    (part,) = evaluation_batches(source, Sizes(9, 32, limit=9), **settings)
+    np.testing.assert_array_equal(part["image"], images[subsample(source, 9)])
+
+    (clean,) = evaluation_batches(source, Sizes(35, 32))
+    (other,) = evaluation_batches(source, Sizes(35, 32), seed=1, **settings)
+    assert (clean["image"] != whole["image"]).mean() > 0.5
+    assert (other["image"] != whole["image"]).mean() > 0.5
+
+    def different(batch):
+        return len({image.tobytes() for image in batch["image"]})
+
+    assert different(clean) < different(whole) == 35  # each image has its own noise
+
+
+def test_a_corruption_needs_a_severity(source):
+    with pytest.raises(ValueError, match="A corruption needs a severity"):
+        evaluation_batches(source, Sizes(4, 32), corruption="fog")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        evaluation_batches(source, Sizes(0, 32))

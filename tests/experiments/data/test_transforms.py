@@ -1,0 +1,135 @@
+"""Boxes, crops and flips."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drawn_images import picture
+from experiments.data.examples import MASK
+from experiments.data.transforms import (
+    RATIO,
+    augment,
+    centre_box,
+    centre_crop,
+    nearest,
+    random_box,
+)
+
+
+def test_a_random_box_keeps_to_the_image_the_scale_and_the_ratio():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        left, top, right, bottom = random_box(120, 200, (0.2, 0.5), rng)
+        assert 0 <= left < right <= 200
+        assert 0 <= top < bottom <= 120
+        width, height = right - left, bottom - top
+        assert 0.19 < width * height / (120 * 200) < 0.51
+        assert RATIO[0] * 0.97 < width / height < RATIO[1] * 1.03
+
+
+def test_where_no_random_box_fits_the_largest_centred_one_is_taken():
+    box = random_box(30, 300, (1.0, 1.0), np.random.default_rng(0))
+    np.testing.assert_allclose(box, (130, 0, 170, 30))
+
+
+@pytest.mark.parametrize("shape", [(37, 91), (91, 37), (64, 64)])
+@pytest.mark.parametrize("ratio", [1.0, 3.7, 1 / 3.3])
+def test_a_centred_box_stays_in_the_image(shape, ratio):
+    left, top, right, bottom = centre_box(*shape, ratio)
+    assert left >= 0
+    assert top >= 0
+    assert right <= shape[1]
+    assert bottom <= shape[0]
+    assert (right - left) / (bottom - top) == pytest.approx(ratio)
+
+
+def test_an_image_of_the_wanted_size_is_not_resampled():
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        centre_crop({"image": image}, size=(24, 24))["image"], image
+    )
+
+
+def test_the_centre_is_cropped_and_the_shorter_side_resized():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 20:60] = 255  # the centred square
+    small = centre_crop({"image": image}, size=(20, 20))["image"]
+    assert small.shape == (20, 20, 3)
+    assert small[:, 1:-1].min() == 255
+    assert small[:, [0, -1]].min() > 200
+
+    wide = centre_crop({"image": image}, size=(40, 60))["image"]
+    assert wide.shape == (40, 60, 3)
+    assert wide[:, :9].max() == 0
+    assert wide[:, 11:49].min() == 255
+
+
+def test_one_pass_gives_what_resizing_and_then_cropping_gives():
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    cropped = centre_crop({"image": image}, size=(28, 28), resize=32)["image"]
+    resized = Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(
+        cropped.astype(int), np.asarray(resized)[2:30, 10:38].astype(int), atol=1
+    )
+
+
+def test_an_image_resized_to_less_than_the_crop_is_refused():
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="resize = 20 makes an image of 64 x 64 pix"):
+        centre_crop({"image": image}, size=(28, 28), resize=20)
+
+
+def test_half_of_the_images_are_mirrored_and_none_without_flip():
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, :8] = 255
+    rng = np.random.default_rng(0)
+
+    def mirrored(flip):
+        changed = augment(
+            {"image": image}, rng, size=(16, 16), scale=(0.9, 1.0), flip=flip
+        )
+        return changed["image"][8, 0, 0] < changed["image"][8, -1, 0]
+
+    assert 70 < sum(mirrored(True) for _ in range(200)) < 130
+    assert not any(mirrored(False) for _ in range(50))
+
+
+def test_a_mask_moves_with_its_image_and_keeps_its_labels():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((60, 50), np.uint8)
+    mask[10:30, 25:] = 7
+    mask[40:, :20] = 11
+    image = 255 * np.stack([mask == 7, mask == 11, mask == 0], -1).astype(np.uint8)
+    for _ in range(50):
+        changed = augment(
+            {"image": image, "segmentation": mask},
+            rng,
+            size=(32, 48),
+            scale=(0.3, 1.0),
+            flip=True,
+            target=MASK,
+        )
+        assert changed["segmentation"].shape == (32, 48)
+        assert set(np.unique(changed["segmentation"])) <= {0, 7, 11}
+        seen = np.array([7, 11, 0])[changed["image"].argmax(-1)]
+        assert (seen == changed["segmentation"]).mean() > 0.97
+
+
+def test_the_nearest_values_of_a_box_are_those_that_pillow_takes():
+    rng = np.random.default_rng(0)
+    field = rng.integers(0, 256, (37, 53), dtype=np.uint8)
+    for _ in range(100):
+        box = random_box(37, 53, (0.1, 1.0), rng, aspect=1.4)
+        box = tuple(side + rng.uniform(0, 0.01) for side in box[:2]) + box[2:]
+        resized = Image.fromarray(field).resize((28, 20), Image.Resampling.NEAREST, box)
+        np.testing.assert_array_equal(nearest(field, box, (20, 28)), resized)
+
+
+def test_no_dark_border_ever_comes_in():
+    image = np.maximum(picture(0), 60)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        changed = augment(
+            {"image": image}, rng, size=(9, 13), scale=(0.1, 1.0), flip=True
+        )
+        assert changed["image"].min() >= 60
