@@ -265,7 +265,7 @@ class AdamP:
 
 @pytest.fixture
 def clone(tmp_path):
-    pytest.importorskip("torch", reason="needs the extra `test`")
+    pytest.importorskip("torch", reason="needs the extra `parity`")
     file = tmp_path / "clone/util/FTP.py"
     file.parent.mkdir(parents=True)
     file.write_text(FAKE)

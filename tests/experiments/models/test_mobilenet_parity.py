@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("flax", reason="needs the extra `experiments`")
-REASON = "parity needs torch and transformers of the extra `test`"
+REASON = "parity needs torch and transformers of the extra `parity`"
 torch = pytest.importorskip("torch", reason=REASON)
 transformers = pytest.importorskip("transformers", reason=REASON)
 

@@ -45,7 +45,7 @@ def save(path, arrays):
         numpy = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
         numpy.save_file({k: v.copy() for k, v in arrays.items()}, path)
     else:
-        torch = pytest.importorskip("torch", reason="needs torch of the extra `test`")
+        torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
         torch.save({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, path)
     return path
 
@@ -90,7 +90,7 @@ def test_a_head_is_loaded_where_it_fits_and_left_alone_where_not(tmp_path):
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch of the extra `test`")
+    torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
     safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors")
     arrays = {
         name: torch.from_numpy(array.copy()).to(torch.bfloat16)
@@ -164,7 +164,7 @@ class Malicious:
 
 
 def test_pickled_code_is_never_run(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="needs torch of the extra `test`")
+    torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "hook": Malicious()}, "code.pth")
     np.savez("code.npz", x=np.array([Malicious()], object))
