@@ -200,8 +200,9 @@ def small_leaves(count: int) -> Params:
     """Small leaves of mixed shapes: kernels, biases and convolutions by turns."""
     shapes = ((64, 64), (64,), (3, 3, 16, 32), (128,), (32, 4, 24), (96, 40), (40,))
     kinds = ("kernel", "bias", "kernel", "scale", "kernel", "kernel", "bias")
+    places = ("layer", "layer", "layer", "layer", "out", "layer", "layer")
     return {
-        f"layer{i:04}": {kinds[i % len(kinds)]: shaped(shapes[i % len(shapes)])}
+        f"{places[i % 7]}{i:04}": {kinds[i % 7]: shaped(shapes[i % 7])}
         for i in range(count)
     }
 

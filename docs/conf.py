@@ -40,7 +40,7 @@ def write_studies(app):
     """Writes a report for each study that is newer than its own, or if the code is."""
     from experiments.report.__main__ import gather, write
 
-    code = DOCS.parent.glob("experiments/report/*")
+    code = [*DOCS.parent.glob("experiments/*.py"), *DOCS.parent.glob("experiments/*/*")]
     changed = max(path.stat().st_mtime for path in code)
     for file in sorted(DOCS.glob("results/*.jsonl")):
         out = STUDIES / file.stem

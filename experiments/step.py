@@ -116,8 +116,7 @@ def rule(training: Training, knobs: Knobs) -> Rule:
         links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
     method = METHODS[training.method]
     base = only(optax.chain(*links), method.trains)
-    with jax.transfer_guard("allow"):  # a factory tries its numbers on the device
-        return method.rule(base, knobs.strength, training.held)
+    return method.rule(base, knobs.strength, training.held)
 
 
 @functools.partial(jax.jit, static_argnames="training")

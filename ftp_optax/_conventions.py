@@ -41,7 +41,7 @@ def flax_axes(
                                                       (2, in, hidden)
     `lora_a`                                          (..., rank)               last
     `lora_b`                                          (rank, ...)               not rank
-    `embedding`, `pos_embed`, a table, a token        (num, features), (1, ...) first
+    `embedding`, `pos_embed`, a table, a token        (num, features)           first
     bias, scale, and whatever is a vector             (...), (1, ...)           one row
     any other leaf of two axes, a guess               (in, out)                 last
     ================================================  ========================  ========

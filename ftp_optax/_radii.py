@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
@@ -92,10 +93,10 @@ def refuse_nan(
     """
     if isinstance(initial_radius, Tracer):
         return
+    if np.isfinite(jax.device_get(initial_radius)):
+        return
     with jax.ensure_compile_time_eval():
         radii = jnp.full((1,), initial_radius, jnp.float32)
-        if bool(jnp.isfinite(radii).all()):
-            return
         try:
             step, _ = optimizer.update(jnp.zeros(1), optimizer.init(radii), radii)
         except TypeError:  # it takes more than is known here, such as `value`

@@ -116,11 +116,14 @@ def test_methods_are_multiples_of_plain_and_their_state_is_known(finished):
     assert rows[PLAIN]["time"]["low"] == rows[PLAIN]["time"]["high"] == 1.0
     assert rows["tpgm"]["of ftp"]["median"] > 0
     assert results["targets"] == []  # they are set for another batch size
-    radii = 4 * (3 * 8 + 1)  # of 8 leaves, with Adam's two moments and count
+    # Of 8 leaves: radii, Adam's two moments and count, the scale of their guard; what
+    # readers need; and with FTP what `init` made, norms, shares, and the step.
+    trained, read = 4 * 8 + 1, 3 * 8
+    radii = {"tpgm": 4 * (trained + read), "ftp": 4 * (2 * trained + read + 3 * 8 + 1)}
     state = {who: cost["state"] for who, cost in result["costs"].items()}
     assert state[PLAIN] == 2 * params + 4
-    assert state["ftp"] == state[PLAIN] + 2 * params + radii
-    assert state["tpgm"] == state[PLAIN] + params + radii
+    assert state["ftp"] == state[PLAIN] + 2 * params + radii["ftp"]
+    assert state["tpgm"] == state[PLAIN] + params + radii["tpgm"]
 
 
 def test_growth_is_measured_along_every_axis(finished):
