@@ -435,7 +435,7 @@ def test_summary_logs_every_step_of_a_compiled_loop():
 
 
 def test_a_schedule_of_kappa_counts_from_the_last_reset():
-    schedule = optax.linear_schedule(0.0, 1.0, 6)
+    schedule = optax.linear_schedule(0.0, 1.0, 12)
     params = trajectory.random_tree(SHAPES, 0)
     grads = trajectory.gradients(params, 12)
     tx = with_ftp(optax.sgd(0.1), schedule)
