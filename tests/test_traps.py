@@ -211,6 +211,8 @@ def test_axes_that_do_not_show_are_refused_with_the_ways_out(path):
 def test_one_spec_for_all_leaves_every_vector_one_row():
     found = leaf_axes({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, LeafAxes(rows=-1))
     assert found == {"w": LeafAxes((1,), ()), "b": LeafAxes((), ())}
+    stacked = leaf_axes({"b": jnp.ones((2, 3))}, LeafAxes(rows=-1, layers=0))
+    assert stacked == {"b": LeafAxes((), (0,))}
 
 
 @pytest.mark.parametrize("argument", ["scanned", "named"])
