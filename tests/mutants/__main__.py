@@ -59,7 +59,9 @@ def main() -> int:
 def _fits(m: Mutant) -> bool:
     try:
         m.made_of(m.source(ROOT).read_text())
-    except ValueError as error:
+        for file in m.test_files:
+            (ROOT / file).read_bytes()
+    except (ValueError, OSError) as error:
         print(f"{m.name}: {error}", file=sys.stderr)
         return False
     return True
