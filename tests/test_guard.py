@@ -40,6 +40,6 @@ def test_the_largest_is_forgotten_over_a_thousand_steps():
 
 @pytest.mark.parametrize("size", [np.nan, np.inf, 1e25])
 def test_what_is_no_number_of_use_is_forgotten_at_once(size):
-    assert radius_after([1.0, size, 1.0]) == grown(1.0)
+    assert radius_after([1.0, size, 1.0, 1e6]) == grown(1.0)
     assert radius_after([1.0, 1.0, size, 1e6]) == grown(1.0)
     assert radius_after([1.0, 1.0, size, 50.0]) == grown(51.0)
