@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import trajectory
-from ftp_optax import ftp, l2_sp, reset_anchor, with_ftp
+from ftp_optax import check_anchor, ftp, l2_sp, reset_anchor, with_ftp
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 SGD = optax.sgd(0.1)
@@ -27,11 +27,12 @@ def test_init_copies_and_never_aliases(jit):
     assert len(set(pointers)) == len(pointers)
 
 
-@pytest.mark.parametrize("zero", [0.0, 0, np.float32(0.0), jnp.asarray(0.0)])
-def test_a_number_is_the_anchor_of_every_weight(zero):
-    anchor = anchor_of(with_ftp(SGD, anchor=zero), trajectory.random_tree(SHAPES, 0))
+@pytest.mark.parametrize("number", [0.0, 0, np.float32(0.0), jnp.asarray(0.5)])
+def test_a_number_is_the_anchor_of_every_weight(number):
+    anchor = anchor_of(with_ftp(SGD, anchor=number), trajectory.random_tree(SHAPES, 0))
     for name, shape in SHAPES.items():
-        np.testing.assert_array_equal(anchor[name], np.zeros(shape, np.float32))
+        expected = np.full(shape, number, np.float32)
+        np.testing.assert_array_equal(anchor[name], expected)
 
 
 def test_adapters_anchored_at_zero_stay_within_their_radius_of_zero():
@@ -91,6 +92,23 @@ def test_a_reset_is_refused_where_the_anchor_would_be_rounded(jit):
     reset = jax.jit(reset_anchor) if jit else reset_anchor
     with pytest.raises(ValueError, match=r"params: .*'bias' .*float32.*bfloat16"):
         reset(state, trajectory.random_tree(SHAPES, 0))
+
+
+def test_params_a_hundredth_beyond_their_radius_are_not_where_they_may_be():
+    params = {"kernel": jnp.zeros((4, 3))}
+    still = optax.set_to_zero()
+    tx = with_ftp(optax.sgd(1.0), initial_radius=0.1, radius_optimizer=still)
+    updates, state = tx.update({"kernel": jnp.ones((4, 3))}, tx.init(params), params)
+    check_anchor(state, updates)
+    with pytest.raises(ValueError, match=r"'kernel' is up to 0.101 .* 0.1 is allowed"):
+        check_anchor(state, {"kernel": 1.01 * updates["kernel"]})
+
+
+def test_params_that_are_no_numbers_are_not_where_they_may_be():
+    params = {"kernel": jnp.zeros((4, 3))}
+    state = with_ftp(SGD).init(params)
+    with pytest.raises(ValueError, match=r"the leaf 'kernel' is up to nan"):
+        check_anchor(state, {"kernel": params["kernel"].at[1, 1].set(jnp.nan)})
 
 
 def test_a_bfloat16_displacement_trains_nearly_the_same_radii():

@@ -197,6 +197,12 @@ def test_a_fused_qkv_kernel_has_one_radius_where_split_ones_have_three():
     ]
 
 
+def test_the_first_pattern_that_matches_says_what_the_axes_mean():
+    named = {"^a": LeafAxes(rows=0), ".": LeafAxes(rows=1)}
+    found = flax_axes({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}, named=named)
+    assert found == {"a": LeafAxes(rows=0), "b": LeafAxes(rows=1)}
+
+
 @pytest.mark.parametrize("axis", [2, -3])
 def test_an_axis_that_the_leaf_lacks_is_refused(axis):
     tx = with_ftp(optax.sgd(0.1), axes=LeafAxes(rows=axis))

@@ -187,11 +187,12 @@ def test_an_implicit_anchor_is_refused_for_params_that_would_round_it(dtype):
     ftp(anchor="implicit", exclude="bias").init(params)
 
 
-def test_an_implicit_anchor_is_not_read_from_a_rounded_displacement():
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+def test_an_implicit_anchor_is_not_read_from_a_rounded_displacement(dtype):
     params = pretrained()
-    state = ftp(displacement_dtype="int8").init(params)
+    state = ftp(displacement_dtype=dtype).init(params)
     tx = ftp(anchor="implicit")
-    with pytest.raises(ValueError, match="state: its displacement is in int8"):
+    with pytest.raises(ValueError, match=f"state: its displacement is in {dtype}"):
         tx.update(params, state, params, grad=pretrained())
 
 

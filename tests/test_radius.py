@@ -233,6 +233,16 @@ def test_kappa_scales_positive_hypergradients_and_no_others():
         np.testing.assert_allclose(grown.radii, 0.05 + 1e-3, rtol=1e-5)
 
 
+def test_a_radius_that_would_fall_below_0_stays_at_1e_8():
+    params, step = {"w": jnp.zeros((2,))}, {"w": jnp.ones((2,))}
+    back = {"w": 3.0 * jnp.ones((2,))}
+    tx = ftp(radius_optimizer=PLAIN, initial_radius=0.05)
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(step, state, params, grad=back)
+    np.testing.assert_array_equal(state.radii, np.float32(1e-8))
+
+
 def test_the_frobenius_norm_is_that_of_the_whole_leaf():
     params = trajectory.random_tree({"kernel": (3, 4), "stack": (2, 3, 4)}, seed=2)
     axes = {"kernel": LeafAxes(rows=1), "stack": LeafAxes(rows=2, layers=0)}

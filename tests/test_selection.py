@@ -159,6 +159,12 @@ def test_a_mask_that_lacks_a_leaf_is_refused():
         constrained(mask={"head": True})
 
 
+def test_an_entry_is_not_for_leaves_whose_names_begin_alike():
+    params = {"block": {"w": ONES}, "block_2": {"w": ONES}}
+    with pytest.raises(ValueError, match=r"mask: .*no entry for the leaf 'block_2/w'"):
+        ftp(mask={"block": True}).init(params)
+
+
 @pytest.mark.parametrize(
     "dtype", [jnp.int32, jnp.bool_, jnp.uint8, jnp.complex64, jnp.float8_e4m3fn]
 )

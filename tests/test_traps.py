@@ -224,6 +224,8 @@ def test_axes_that_do_not_show_are_refused_with_the_ways_out(path):
 def test_one_spec_for_all_leaves_every_vector_one_row():
     found = leaf_axes({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, LeafAxes(rows=-1))
     assert found == {"w": LeafAxes((1,), ()), "b": LeafAxes((), ())}
+    stacked = leaf_axes({"b": jnp.ones((2, 3))}, LeafAxes(rows=-1, layers=0))
+    assert stacked == {"b": LeafAxes((), (0,))}
 
 
 @pytest.mark.parametrize("argument", ["scanned", "named"])
@@ -538,7 +540,7 @@ def test_summary_logs_every_step_of_a_compiled_loop():
 
 
 def test_a_schedule_of_kappa_counts_from_the_last_reset():
-    schedule = optax.linear_schedule(0.0, 1.0, 6)
+    schedule = optax.linear_schedule(0.0, 1.0, 12)
     params = trajectory.random_tree(SHAPES, 0)
     grads = trajectory.gradients(params, 12)
     tx = with_ftp(optax.sgd(0.1), schedule)
