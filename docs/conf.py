@@ -17,7 +17,7 @@ release = ftp_optax.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax beside the pages: formulas need no network
     "sphinx.ext.napoleon",
 ]
 myst_enable_extensions = ["dollarmath"]

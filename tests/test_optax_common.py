@@ -73,7 +73,7 @@ def spd_adam(
 def digrap_adam(
     learning_rate: optax.ScalarOrSchedule,
 ) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(digrap(), optax.adam(learning_rate))
+    return optax.chain(digrap(axes=torch_axes), optax.adam(learning_rate))
 
 
 FACTORIES = {

@@ -321,7 +321,7 @@ def test_the_published_step_moves_its_own_copies_laid_out_as_pytorch_has_them(cl
         "conv": {"kernel": contenders.shaped((3, 2, 4, 8))},
         "fc": {"bias": contenders.shaped((3,)), "kernel": contenders.shaped((2, 3))},
         "pos_embed": contenders.shaped((1, 5, 8)),
-        "stack": {"kernel": contenders.shaped((4, 2, 6))},
+        "out": {"kernel": contenders.shaped((4, 2, 6))},
     }
     params = contenders.drawn(shapes, 0, 1.0)
     grads = jax.tree.map(jnp.ones_like, params)

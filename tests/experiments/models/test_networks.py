@@ -123,8 +123,8 @@ def test_layers_are_the_names_of_the_library(name):
 def test_a_row_of_a_depthwise_kernel_feeds_one_channel():
     kernel = create("mobilenet-v1").backbone.blocks[0].dw.kernel[...]
     assert kernel.shape == (3, 3, 1, 32)
-    axes = ftp_optax.flax_axes("backbone/blocks/0/dw/kernel", kernel)
-    assert axes == ftp_optax.LeafAxes(rows=(3,))
+    path = "backbone/blocks/0/dw/kernel"
+    assert ftp_optax.flax_axes({path: kernel})[path].rows == (3,)
 
 
 def test_training_moves_the_running_statistics_and_evaluation_does_not():
