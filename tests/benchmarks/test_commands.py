@@ -320,15 +320,15 @@ def test_the_published_step_moves_its_own_copies_laid_out_as_pytorch_has_them(cl
     shapes = {
         "conv": {"kernel": contenders.shaped((3, 2, 4, 8))},
         "fc": {"bias": contenders.shaped((3,)), "kernel": contenders.shaped((2, 3))},
-        "pos_embed": contenders.shaped((1, 5, 8)),
         "out": {"kernel": contenders.shaped((4, 2, 6))},
+        "pos_embed": contenders.shaped((1, 5, 8)),
     }
     params = contenders.drawn(shapes, 0, 1.0)
     grads = jax.tree.map(jnp.ones_like, params)
     before = np.array(params["fc"]["kernel"])
     reference.published(module, params, grads)(2)
     moved = [tuple(weight.shape) for weight in made[0]["params"]]
-    assert moved == [(8, 4, 3, 2), (3,), (3, 2), (1, 5, 8), (6, 8)]
+    assert moved == [(8, 4, 3, 2), (3,), (3, 2), (6, 8), (1, 5, 8)]
     np.testing.assert_allclose(made[0]["params"][2].detach(), before.T - 0.5, 1e-6)
     np.testing.assert_array_equal(params["fc"]["kernel"], before)
 
