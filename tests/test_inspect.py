@@ -137,12 +137,12 @@ def test_a_stack_has_one_value_per_layer():
 
 
 def test_bound_rows_are_counted_layer_by_layer():
-    params = {"blocks": jnp.zeros((2, 1, 2))}
-    axes = functools.partial(flax_axes, scanned="blocks")
+    params = {"kernel": jnp.zeros((2, 1, 2))}
+    axes = functools.partial(flax_axes, scanned="kernel")
     tx = with_ftp(optax.sgd(1.0), axes=axes, initial_radius=0.25)
-    grads = {"blocks": jnp.asarray([[[0.1, 0.4]], [[0.3, 0.4]]])}
+    grads = {"kernel": jnp.asarray([[[0.1, 0.4]], [[0.3, 0.4]]])}
     _, state = tx.update(grads, tx.init(params), params)
-    np.testing.assert_array_equal(summary(state, params)["blocks"].bound, [0.5, 1.0])
+    np.testing.assert_array_equal(summary(state, params)["kernel"].bound, [0.5, 1.0])
 
 
 def test_a_stack_is_read_under_jit_with_its_axes_and_refused_without():
