@@ -101,15 +101,13 @@ def flax_axes(
 def _named(params: Any) -> tuple[list[str], list[Any], list[str]]:
     """Names and leaves, and the names of what is left alone or kept back."""
     names, leaves, _ = _paths.flatten_with_names(params)
-    every, nodes, _ = _paths.flatten_with_names(params, _paths.is_masked)
-    hidden = [n for n, x in zip(every, nodes, strict=True) if _paths.is_masked(x)]
     if names == [""] and jnp.shape(leaves[0]) == () and _is_integer(leaves[0]):
         raise TypeError(
             "axes: they were given a count of steps for the params, since"
             " optax.inject_hyperparams takes a callable for a schedule. Expected"
             " inject_hyperparams(..., static_args=('axes',))."
         )
-    return names, leaves, hidden
+    return names, leaves, _paths.hidden_nodes(params)
 
 
 def _is_integer(leaf: Any) -> bool:

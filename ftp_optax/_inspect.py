@@ -72,9 +72,9 @@ def radii(
     """
     by_path: dict[str, jax.Array] = {}
     for node in find(state, FTPState, TPGMState):
-        for geometry, radius in _by_leaf(node, node.radii, params, axes):
-            refuse_second(by_path, geometry.name)
-            by_path[geometry.name] = radius.reshape(geometry.layer_shape)
+        for name, (radius,) in _by_leaf(node, params, axes, node.radii):
+            refuse_second(by_path, name)
+            by_path[name] = radius
     return by_path
 
 
@@ -113,12 +113,9 @@ def summary(
     by_path: dict[str, LeafSummary] = {}
     for node in find(state, FTPState):
         vectors = (node.radii, node.norms, node.bound, node.first_norms)
-        columns = [_by_leaf(node, vector, params, axes) for vector in vectors]
-        for of_leaf in zip(*columns, strict=True):
-            geometry = of_leaf[0][0]
-            refuse_second(by_path, geometry.name)
-            values = [value.reshape(geometry.layer_shape) for _, value in of_leaf]
-            by_path[geometry.name] = LeafSummary(*values)
+        for name, values in _by_leaf(node, params, axes, *vectors):
+            refuse_second(by_path, name)
+            by_path[name] = LeafSummary(*values)
     return by_path
 
 
@@ -206,10 +203,13 @@ def geometries_of(
 
 
 def _by_leaf(
-    state: FTPState | TPGMState, vector: Any, params: optax.Params, axes: _axes.Axes
-) -> Iterator[tuple[Geometry, jax.Array]]:
+    state: FTPState | TPGMState, params: optax.Params, axes: _axes.Axes, *vectors: Any
+) -> Iterator[tuple[str, list[jax.Array]]]:
+    """The name of each leaf, and what the (R,) vectors hold of its layers."""
     geometries = geometries_of(state, params, axes)
-    return zip(geometries, _radii.split(array(vector), geometries), strict=True)
+    columns = [_radii.split(array(vector), geometries) for vector in vectors]
+    for geometry, *values in zip(geometries, *columns, strict=True):
+        yield geometry.name, [value.reshape(geometry.layer_shape) for value in values]
 
 
 def refuse_second(by_path: dict[str, Any], name: str) -> None:

@@ -137,8 +137,7 @@ def select(
             "params: the projection needs the current parameters, got None. Call"
             " init(params) and update(grads, state, params)."
         )
-    all_names, nodes, _ = _paths.flatten_with_names(params, _paths.is_masked)
-    hidden = [n for n, x in zip(all_names, nodes, strict=True) if _paths.is_masked(x)]
+    hidden = _paths.hidden_nodes(params)
     names, leaves, treedef = _paths.flatten_with_names(params)
     if not names:
         return Leaves(names, leaves, treedef, [], [], hidden)

@@ -83,9 +83,11 @@ def patterns(argument: str, given: Any) -> tuple[str, ...]:
     return tuple(expressions)
 
 
-def is_masked(node: Any) -> bool:
-    """Whether `node` stands for a leaf that optax or this library left out."""
-    return isinstance(node, optax.MaskedNode)
+def hidden_nodes(tree: Any) -> list[str]:
+    """The names of the nodes that optax or this library left out of a tree."""
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)
+    names, nodes, _ = flatten_with_names(tree, is_masked)
+    return [name for name, node in zip(names, nodes, strict=True) if is_masked(node)]
 
 
 def above(name: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The vector of radii: where a leaf's are in it, and what trains it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +63,15 @@ def guarded(
         optimizer = optax.adam(1e-2, eps_root=1e-16)
     _checks.transformation(argument, optimizer)
 
-    def init_fn(radii: jax.Array) -> GuardState:
-        return GuardState(jnp.zeros_like(radii))
+    # To optax's types updates, params and states are trees of arrays.
+    def init_fn(params: Any) -> GuardState:
+        return GuardState(jnp.zeros_like(params))
 
     def update_fn(
-        h: jax.Array, state: GuardState, params: jax.Array | None = None
+        updates: Any, state: Any, params: Any = None
     ) -> tuple[jax.Array, GuardState]:
         del params
-        size, scale = jnp.abs(h), state.scale
+        h, size, scale = updates, jnp.abs(updates), state.scale
         countable = size <= LIMIT  # not so for NaN
         spike = (scale > 0) & (size > SPIKE * scale)
         seen = jnp.where(size > 0, jnp.maximum(DECAY * scale, size), scale)
@@ -78,7 +79,7 @@ def guarded(
         passed = jnp.where(countable & ~spike, h, jnp.zeros_like(h))
         return passed, GuardState(jnp.where(countable, seen, scale))
 
-    guard = optax.GradientTransformation(init_fn, update_fn)  # type: ignore[arg-type]
+    guard = optax.GradientTransformation(init_fn, update_fn)
     return optax.with_extra_args_support(optax.chain(guard, optimizer))
 
 

@@ -272,12 +272,13 @@ def _differences(
     current = _inspect.belonging(state.anchor, params)
     names, leaves, _ = _paths.flatten_with_names(state.anchor)
     for name, leaf in zip(names, leaves, strict=True):
-        w = _known(current[name])
-        w0 = _known(_devices.to_device(leaf)).astype(w.dtype)
+        w = jnp.asarray(current[name])
+        w0 = _devices.to_device(leaf).astype(w.dtype)
         # Penalties pull toward a number such as 0 from anywhere.
-        is_number = isinstance(state, AnchorState) and bool(np.all(w0 == w0.flat[:1]))
-        if not is_number:
-            yield name, float(np.max(np.abs(w - w0), initial=0.0)), 0.0
+        pulls = isinstance(state, AnchorState)
+        if not (pulls and w0.size and jnp.max(w0) == jnp.min(w0)):
+            difference = jnp.max(jnp.abs(w - w0), initial=0.0)
+            yield name, float(_known(difference)), 0.0
 
 
 def _refuse_lost(anchor: Any) -> None:
