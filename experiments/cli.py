@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
-import math
+import datetime
 import pathlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -21,7 +22,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -37,7 +37,7 @@ from experiments.records import RecordError
 # What a user can put right; the message says how.
 REFUSALS = (DataError, WeightsError, SettingError, RecordError)
 
-Job = Callable[[Config, pathlib.Path, Console], None]
+Job = Callable[[Config, pathlib.Path, "Display"], None]
 
 
 def launch(name: str, job: Job, description: str) -> None:
@@ -73,7 +73,7 @@ def launch(name: str, job: Job, description: str) -> None:
             return refuse(f"--out: expected a folder, or none yet; {out} is a file.")
         try:
             stop_at_once()
-            job(config.value, out, Console())
+            job(config.value, out, Display())
         except REFUSALS as error:
             return refuse(error)
         except Interrupted as interrupted:
@@ -163,109 +163,101 @@ class Interruption:
 # ---- Progress ---------------------------------------------------------------------
 
 
-Advance = Callable[[str, int], None]  # what is running, steps done since the last call
+Advance = Callable[[str, int], None]  # what is running, how much since the last call
 
 
 class ImageRate(ProgressColumn):
-    """Images per second, over the last half minute."""
-
-    def __init__(self, images: int):
-        super().__init__()
-        self._images = images
+    """Images per second, over the last half minute, of what takes images."""
 
     def render(self, task: Task) -> Text:
-        if task.speed is None:
+        if task.speed is None or not task.fields["images"]:
             return Text("")
-        return Text(f"{task.speed * self._images:.0f} images/s")
+        return Text(f"{task.speed * task.fields['images']:.0f} images/s")
 
 
-@contextlib.contextmanager
-def progress(
-    console: Console, total: int, done: int = 0, images: int = 0
-) -> Iterator[Advance]:
-    """Shows how far `total` steps have come, `done` of them by an earlier start.
+class Display:
+    """Prints, and shows below that how far what is running has come.
 
-    `images` is how many a step takes, to show their rate; 0 shows none.
+    On a terminal there is a bar for each job, those of its parts below its own;
+    elsewhere a line at every tenth of the outermost.
     """
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description:<30}"),
-            BarColumn(),
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console()
+        self._running = 0
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(16),
             MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
-            *([ImageRate(images)] if images else []),
+            TextColumn("left"),
+            ImageRate(),
+            console=self._console,
         )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("", total=total, completed=done)
 
-            def advance(running: str, steps: int) -> None:
-                bar.update(task, description=running, advance=steps)
+    def print(self, *lines: Any) -> None:
+        """Prints texts as they are, and tables."""
+        for line in lines:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-            yield advance
-        return
+    @contextlib.contextmanager
+    def bar(
+        self, total: int, done: int = 0, *, unit: str = "steps", images: int = 0
+    ) -> Iterator[Advance]:
+        """Shows how far `total` units have come, `done` of them by an earlier start.
 
-    tenths = done * 10 // total
+        `images` is how many a unit takes, to show their rate; 0 shows none.
+        """
+        self._running += 1
+        try:
+            if self._console.is_terminal:
+                yield from self._drawn(total, done, unit, images)
+            elif self._running == 1:
+                yield self._printed(total, done, unit)
+            else:
+                yield lambda running, count: None
+        finally:
+            self._running -= 1
 
-    def advance_plainly(running: str, steps: int) -> None:
-        nonlocal done, tenths
-        done += steps
-        if done * 10 // total > tenths:
-            tenths = done * 10 // total
-            console.print(f"{done:>7,} of {total:,} steps; now {running}")
-
-    yield advance_plainly
-
-
-# ---- Arguments --------------------------------------------------------------------
-
-
-def whole(text: str) -> int:
-    """An argparse type: a whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 1 on, got {text}"
+    def _drawn(
+        self, total: int, done: int, unit: str, images: int
+    ) -> Iterator[Advance]:
+        if self._running == 1:
+            for ended in self._bars.task_ids:
+                self._bars.remove_task(ended)
+            self._bars.start()
+        task = self._bars.add_task(
+            "", total=total, completed=done, unit=unit, images=images
         )
-    return value
+        try:
+            yield lambda running, count: self._bars.update(
+                task, description=running, advance=count
+            )
+        finally:
+            if self._running > 1:
+                self._bars.remove_task(task)
+            else:  # it stays to be read
+                self._bars.stop()
 
+    def _printed(self, total: int, done: int, unit: str) -> Advance:
+        first, tenths, began = done, done * 10 // total, time.monotonic()
 
-def real(expected: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
-    """An argparse type: a finite number that `accept` accepts."""
+        def advance(running: str, count: int) -> None:
+            nonlocal done, tenths
+            done += count
+            if done * 10 // total > tenths:
+                tenths = done * 10 // total
+                rate = (time.monotonic() - began) / max(done - first, 1)
+                left = datetime.timedelta(seconds=round((total - done) * rate))
+                self.print(
+                    f"{done:>7,} of {total:,} {unit}, {left} left; now {running}"
+                )
 
-    def convert(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and accept(value)):
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
-        return value
-
-    convert.__name__ = "number"  # argparse names it when `float` refuses the text
-    return convert
-
-
-whole.__name__ = "whole number"
-
-
-def refuse_repeats(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, *options: str
-) -> None:
-    """Ends with an error if one of these list options holds a value twice."""
-    for option in options:
-        values = getattr(args, option)
-        if len(set(values)) < len(values):
-            parser.error(f"--{option.replace('_', '-')}: a value is given twice")
+        return advance
 
 
 class Formatter(
     argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
 ):
     """Keeps the layout of descriptions and shows every default."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if "(default: " in (action.help or ""):
-            return action.help
-        if isinstance(action.default, list):  # as it would be typed
-            return f"{action.help} (default: {' '.join(map(str, action.default))})"
-        return super()._get_help_string(action)

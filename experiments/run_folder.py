@@ -91,10 +91,10 @@ _listed = functools.cache(listed_anew)
 
 
 class Log:
-    """The history of a run, one entry an epoch, and its trace, every few steps.
+    """The history of a run, an entry a validation, and its trace, every few steps.
 
     Attributes:
-      history: `epoch`, `step`, `loss` (mean over the epoch) and `id_val`, lists.
+      history: `epoch`, `step`, `loss` (mean since the last) and `id_val`, lists.
       trace: `step` and `loss`, lists; `radius`, `drift` and `bound`, lists by path.
       best: `epoch`, `step` and `id_val` of the best ID validation so far, the first
         of equals.
@@ -117,7 +117,7 @@ class Log:
         self.best: dict[str, Any] | None = content["best"]
         self.seen: dict[str, Any] = content["seen"]
         self.seconds: float = content["seconds"]
-        self._losses: list[Any] = content["pending"]  # of the epoch so far
+        self._losses: list[Any] = content["pending"]  # since the last validation
         # TensorBoard hides what an earlier start wrote from here on.
         purged = step + 1 if step else 0
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=purged)
@@ -153,11 +153,11 @@ class Log:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss of the last epoch is no number any more."""
+        """Whether the last loss of the history is no number any more."""
         return not np.isfinite(self.history["loss"][-1:]).all()
 
-    def epoch(self, metric: Metric, epoch: int, step: int, id_val: float) -> bool:
-        """Closes an epoch; returns whether it is the best so far."""
+    def validated(self, metric: Metric, epoch: float, step: int, id_val: float) -> bool:
+        """Notes an ID validation; returns whether it is the best so far."""
         loss = float(np.mean(np.array(jax.device_get(self._losses), np.float64)))
         self._losses = []
         entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}

@@ -1,27 +1,19 @@
 """What a run works with: its data, its start, and what its steps follow."""
 
-import functools
 import math
 from typing import Any, NamedTuple
 
-from flax import nnx
 from ml_collections import FrozenConfigDict
 
-from experiments import evaluation, models, records
-from experiments.configs.base import RANDOM, Config, plain_dict
+from experiments import evaluation, records
+from experiments.configs.base import Config, plain_dict
 from experiments.configs.values import SettingError
 from experiments.data.batches import Sizes
 from experiments.data.sources import Source
 from experiments.evaluation import Domain, Evaluator
 from experiments.methods import METHODS, Held
 from experiments.run_folder import versions
-from experiments.start import (
-    Folders,
-    Origin,
-    Start,
-    opened,
-    starting_point,
-)
+from experiments.start import Origin, Shared, Start, origin
 from experiments.step import Knobs, Placement, Training
 from experiments.tasks import task_of
 from experiments.tasks.task import Task
@@ -32,19 +24,22 @@ class Setup(NamedTuple):
 
     Attributes:
       config: as given.
+      shared: what other runs have in common with it.
       train: the training set.
       validation: the in-distribution set that selects.
       domains: the test sets by name.
-      origin: what the start is made from.
+      origin: the options that the start depends on.
       start: the model before fine-tuning.
       evaluator: measures the model.
       training: what is fixed about its steps.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
       steps_per_epoch: how many.
+      validate_every: steps between two validations.
     """
 
     config: Config
+    shared: Shared
     train: Source
     validation: Source
     domains: dict[str, Domain]
@@ -55,6 +50,7 @@ class Setup(NamedTuple):
     knobs: Knobs
     strength: Any
     steps_per_epoch: int
+    validate_every: int
 
     @property
     def task(self) -> Task:
@@ -81,7 +77,7 @@ class Setup(NamedTuple):
                 "strength_name": method.strength and method.strength.name,
             },
             "model": config.model.name,
-            "start": self.origin.head,
+            "start": self.origin.model.start,
             "image_size": config.data.image_size[0],
             "metric": self.task.metric._asdict(),
             "layers": self.start.layers,
@@ -91,8 +87,12 @@ class Setup(NamedTuple):
         }
 
 
-def set_up(config: Config) -> Setup:
+def set_up(config: Config, shared: Shared | None = None) -> Setup:
     """Opens the data, builds the model, and derives the recipe.
+
+    Args:
+      config: of one run.
+      shared: what earlier runs made that this one may take; it is added to.
 
     Raises:
       DataError, WeightsError, SettingError: the configuration asks for what is not
@@ -100,7 +100,8 @@ def set_up(config: Config) -> Setup:
     """
     data, recipe, evaluated = config.data, config.recipe, config.evaluation
     method, placement = METHODS[config.method.name], Placement()
-    train, validation, tests = _sources(config)
+    shared = shared or Shared()
+    train, validation, tests = _sources(config, shared)
     for name, size in (
         ("recipe.batch_size", recipe.batch_size),
         ("evaluation.batch_size", evaluated.batch_size),
@@ -119,20 +120,8 @@ def set_up(config: Config) -> Setup:
     sizes = Sizes(
         evaluated.batch_size, tuple(data.image_size), data.resize, evaluated.limit
     )
-    weights = None if config.io.weights == RANDOM else config.io.weights
-    origin = Origin(
-        model=config.model.name,
-        options=_model_options(config),
-        weights=weights,
-        seed=config.seed if weights is None else 0,
-        dtype=config.model.dtype,
-        head="probed head" if method.probe_first else config.model.start,
-        train=data.train,
-        validation=data.validation,
-        folders=_folders(config),
-        sizes=sizes._replace(limit=None),
-    )
-    start = starting_point(origin)
+    begins = origin(config)
+    start = shared.start(begins)
     per_epoch = max(1, len(train) // recipe.batch_size)
     strength = config.method.strength
     if strength is None and method.strength is not None:
@@ -141,6 +130,7 @@ def set_up(config: Config) -> Setup:
     steps, warmup_steps = _length(recipe, per_epoch)
     return Setup(
         config=config,
+        shared=shared,
         train=train,
         validation=validation,
         domains=evaluation.domains(
@@ -150,7 +140,7 @@ def set_up(config: Config) -> Setup:
             evaluated.severities,
             evaluated.own_classes,
         ),
-        origin=origin,
+        origin=begins,
         start=start,
         evaluator=Evaluator(task, start.graphdef, sizes, placement),
         training=Training(
@@ -164,14 +154,17 @@ def set_up(config: Config) -> Setup:
         knobs=Knobs(*placement.replicated(knobs)),
         strength=strength,
         steps_per_epoch=per_epoch,
+        validate_every=evaluated.validate_every or per_epoch,
     )
 
 
-def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
-    data, folders = config.data, _folders(config)
-    train, validation = (opened(s, folders) for s in (data.train, data.validation))
+def _sources(
+    config: Config, shared: Shared
+) -> tuple[Source, Source, dict[str, Source]]:
+    data, io = config.data, config.io
+    train, validation = (shared.source(s, io) for s in (data.train, data.validation))
     tests = {
-        name: opened(spec, folders) for name, spec in config.evaluation.tests.items()
+        name: shared.source(spec, io) for name, spec in config.evaluation.tests.items()
     }
     for source in (validation, *tests.values()):
         if (source.target, source.num_classes) != (train.target, train.num_classes):
@@ -181,37 +174,6 @@ def _sources(config: Config) -> tuple[Source, Source, dict[str, Source]]:
                 f" {train.num_classes} for {task_of(train.target).name}."
             )
     return train, validation, tests
-
-
-def _model_options(config: Config) -> tuple[tuple[str, Any], ...]:
-    """As given, and the size of the images where the model is made for one.
-
-    Raises:
-      SettingError: the model takes no such options, or no such images.
-    """
-    options = dict(config.model.options.items())
-    if models.is_sized(config.model.name):
-        size = tuple(config.data.image_size)
-        side = options.setdefault("image_size", size[0])
-        if size != (side, side):
-            raise SettingError(
-                f"data.image_size: {config.model.name} takes square images, here of"
-                f" {side} pixels a side; got {size}."
-            )
-    pairs = tuple(options.items())
-    _check_options(config.model.name, pairs)
-    return pairs
-
-
-@functools.cache  # a sweep asks for every run
-def _check_options(name: str, options: tuple[tuple[str, Any], ...]) -> None:
-    """Raises a `SettingError` unless the model can be made with these options."""
-    try:  # traced: no array is made
-        nnx.eval_shape(
-            lambda: models.create(name, 1, rngs=nnx.Rngs(0), **dict(options))
-        )
-    except (TypeError, ValueError) as error:
-        raise SettingError(f"model.options: {name}: {error}") from error
 
 
 def _length(recipe: Config, per_epoch: int) -> tuple[int, int]:
@@ -224,8 +186,3 @@ def _length(recipe: Config, per_epoch: int) -> tuple[int, int]:
             f" {steps} steps; got {recipe.warmup_epochs}, {warmup_steps} steps."
         )
     return steps, warmup_steps
-
-
-def _folders(config: Config) -> Folders:
-    io = config.io
-    return Folders(io.data_dir, io.source_dir, io.cache)

@@ -1,9 +1,6 @@
 """Where fine-tuning begins: a pre-trained model with a new, probed or loaded head.
 
 A probed head is a linear one that is fitted to the trunk's features, once.
-
-Everything here depends on an `Origin` alone and is made once, since a sweep begins in
-the same place many times.
 """
 
 import functools
@@ -14,57 +11,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from ml_collections import FrozenConfigDict
 
 from experiments import models, records
+from experiments.configs.base import RANDOM, Config, plain_dict
+from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.data.batches import Sizes, evaluation_batches
 from experiments.data.sources import Source, open_source
-from experiments.methods import Params
+from experiments.methods import METHODS, Params
 from experiments.models import weights
 from experiments.step import Placement
 from experiments.tasks import TARGETS, task_of
-from experiments.tasks.task import Features, Head
+from experiments.tasks.task import Features, Head, Task
 
 HEAD = "^head/"
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)  # scikit-learn's C, less is stronger
 EXAMPLES = 20_000  # at most, images or pixels of the training set, that a fit sees
 
-
-class Folders(NamedTuple):
-    """Where data is, and whether decoded images are kept in memory."""
-
-    data_dir: str | None
-    source_dir: str | None
-    cache: bool
+Origin = Any  # a FrozenConfigDict, of `origin`
 
 
-class Origin(NamedTuple):
-    """What a start is made from; hashable.
-
-    Attributes:
-      model: a key of `experiments.models.MODELS`.
-      options: of that model, as pairs of name and value.
-      weights: a file of pre-trained ones, or the folder of a finished run; `None` for
-        random ones.
-      seed: of the random ones; 0 where `weights` are given.
-      dtype: of the computation.
-      head: "new head", "probed head" or "loaded head".
-      train: the spec of the training set, which a probed head is fitted to.
-      validation: the spec of the set that chooses among probed heads.
-      folders: where both are.
-      sizes: of their images, as the probe sees them.
-    """
-
-    model: str
-    options: tuple[tuple[str, Any], ...]
-    weights: str | None
-    seed: int
-    dtype: str
-    head: str
-    train: str
-    validation: str
-    folders: Folders
-    sizes: Sizes
+def origin(config: Config) -> Origin:
+    """The options that a start depends on; hashable, and named as they are there."""
+    part = plain_dict(config)
+    data, io = part["data"], part["io"]
+    for of_training in ("scale", "flip"):
+        del data[of_training]
+    places = ("weights", "data_dir", "source_dir", "cache")
+    if METHODS[config.method.name].probe_first:
+        part["model"]["start"] = "probed head"
+    return FrozenConfigDict(
+        {
+            "seed": config.seed if config.io.weights == RANDOM else 0,
+            "data": data,
+            "model": part["model"],
+            "evaluation": {"batch_size": config.evaluation.batch_size},
+            "io": {name: io[name] for name in places},
+        }
+    )
 
 
 class Start(NamedTuple):
@@ -92,46 +77,68 @@ class Probing(NamedTuple):
     validation: Features
 
 
-@functools.lru_cache(maxsize=32)
-def opened(spec: str, folders: Folders) -> Source:
-    """A data set by its spec."""
-    source = open_source(spec, folders.data_dir, folders.source_dir, TARGETS)
-    return source.cached() if folders.cache else source
+class Shared:
+    """What the runs of a sweep have in common, each made when it is first asked for.
+
+    Attributes:
+      figures: of starts before they are fine-tuned, by what they depend on.
+    """
+
+    def __init__(self):
+        self.figures: dict[Any, dict[str, Any]] = {}
+        self._opened = functools.lru_cache(maxsize=32)(_opened)
+        self.start = functools.lru_cache(maxsize=2)(self._start)
+        self.probing = functools.lru_cache(maxsize=2)(self._probing)
+
+    def source(self, spec: str, io: Any) -> Source:
+        """A data set by its spec; `io` is the group of a configuration."""
+        return self._opened(spec, io.data_dir, io.source_dir, io.cache)
+
+    def _start(self, origin: Origin) -> Start:
+        """The model that fine-tuning begins with."""
+        train = self.source(origin.data.train, origin.io)
+        start = _pretrained(origin, train)
+        if origin.model.start != "probed head":
+            return start
+        head = best_head(self.probing(origin), task_of(train.target), train.num_classes)
+        return with_head(start, head)
+
+    def _probing(self, origin: Origin) -> Probing:
+        """The features of the training and validation images, before fine-tuning."""
+        data = origin.data
+        train, validation = (
+            self.source(spec, origin.io) for spec in (data.train, data.validation)
+        )
+        start = _pretrained(origin, train)
+        sizes = Sizes(origin.evaluation.batch_size, data.image_size, data.resize)
+        # An image of a dense target gives many examples.
+        limit = None if train.target.dense else EXAMPLES
+        seen = thinned(extract(start, train, sizes._replace(limit=limit)))
+        try:
+            task_of(train.target).probe.check(seen)
+        except ValueError as error:
+            raise DataError(f"data.train: {error} in {data.train}.") from error
+        return Probing(seen, extract(start, validation, sizes))
 
 
-@functools.lru_cache(maxsize=2)
-def starting_point(origin: Origin) -> Start:
-    """The model that fine-tuning begins with."""
-    if origin.head != "probed head":
-        return _pretrained(origin)
-    return with_head(_pretrained(origin), best_head(origin))
+def _opened(
+    spec: str, data_dir: str | None, source_dir: str | None, cache: bool
+) -> Source:
+    source = open_source(spec, data_dir, source_dir, TARGETS)
+    return source.cached() if cache else source
 
 
-def best_head(origin: Origin) -> Head:
+# ---- Heads ---------------------------------------------------------------------------
+
+
+def best_head(features: Probing, task: Task, num_classes: int) -> Head:
     """The head of the strength that is best on the validation set.
 
     Of equals the strongest penalty wins.
     """
-    source, features = opened(origin.train, origin.folders), probing(origin)
-    task = task_of(source.target)
-    outputs = task.outputs(source.num_classes)
+    outputs = task.outputs(num_classes)
     heads = [task.probe.fit(features.train, outputs, c) for c in STRENGTHS]
     return max(heads, key=lambda head: task.probe.score(head, features.validation))
-
-
-@functools.lru_cache(maxsize=2)
-def probing(origin: Origin) -> Probing:
-    """The features of the training and validation images, before fine-tuning."""
-    start, seen = _pretrained(origin), opened(origin.train, origin.folders)
-    # An image of a dense target gives many examples.
-    limit = None if seen.target.dense else EXAMPLES
-    train = thinned(extract(start, seen, origin.sizes._replace(limit=limit)))
-    try:
-        task_of(seen.target).probe.check(train)
-    except ValueError as error:
-        raise DataError(f"data.train: {error} in {origin.train}.") from error
-    validation = opened(origin.validation, origin.folders)
-    return Probing(train, extract(start, validation, origin.sizes))
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -197,39 +204,59 @@ def with_head(start: Start, head: Head) -> Start:
     return start._replace(params=start.params | {"head": fitted}, new=())
 
 
-def _pretrained(origin: Origin) -> Start:
+# ---- Pre-trained weights -------------------------------------------------------------
+
+
+def _pretrained(origin: Origin, train: Source) -> Start:
     """The model with its weights; the head is zero unless it is loaded."""
-    source = opened(origin.train, origin.folders)
-    task = task_of(source.target)
-
-    def create() -> nnx.Module:
-        return models.create(
-            origin.model,
-            task.outputs(source.num_classes),
-            head=task.head,
-            rngs=nnx.Rngs(origin.seed),
-            dtype=jnp.dtype(origin.dtype),
-            **dict(origin.options),
-        )
-
+    path = None if origin.io.weights == RANDOM else origin.io.weights
+    create = functools.partial(_created, origin, train)
     # Where weights are loaded, none need to be drawn by a compiled function.
-    model: Any = nnx.jit(create)() if origin.weights is None else create()
-    from_run = origin.weights is not None and pathlib.Path(origin.weights).is_dir()
-    if origin.weights is not None and not from_run:
-        weights.load_weights(model, origin.weights)
+    model: Any = nnx.jit(create)() if path is None else create()
+    from_run = path is not None and pathlib.Path(path).is_dir()
+    if path is not None and not from_run:
+        weights.load_weights(model, path)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
     if from_run:
-        run = pathlib.Path(str(origin.weights))
+        run = pathlib.Path(str(path))
         params, statistics = records.load_pretrained(run, (params, statistics))
-    loaded = origin.head == "loaded head"
+    loaded = origin.model.start == "loaded head"
     if not loaded:
         params = params | {"head": jax.tree.map(jnp.zeros_like, params["head"])}
     elif not np.any(params["head"]["kernel"]):
         raise weights.WeightsError(
-            f"{origin.weights} has no head for the {source.num_classes} classes of"
-            f" {source.name}, so there is no loaded head. Use the start 'new head' or"
-            " 'probed head'."
+            f"{path} has no head for the {train.num_classes} classes of {train.name},"
+            " so there is no loaded head. Use the start 'new head' or 'probed head'."
         )
     new = () if loaded else (HEAD,)
     return Start(graphdef, params, statistics, models.layer_names(model), new)
+
+
+def _created(origin: Origin, train: Source) -> nnx.Module:
+    """The model with random weights, made for the images where it is made for one size.
+
+    Raises:
+      SettingError: the model takes no such options, or no such images.
+    """
+    name, options = origin.model.name, dict(origin.model.options)
+    if models.is_sized(name):
+        size = tuple(origin.data.image_size)
+        side = options.setdefault("image_size", size[0])
+        if size != (side, side):
+            raise SettingError(
+                f"data.image_size: {name} takes square images, here of {side} pixels a"
+                f" side; got {size}."
+            )
+    task = task_of(train.target)
+    try:
+        return models.create(
+            name,
+            task.outputs(train.num_classes),
+            head=task.head,
+            rngs=nnx.Rngs(origin.seed),
+            dtype=jnp.dtype(origin.model.dtype),
+            **options,
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"model.options: {name}: {error}") from error

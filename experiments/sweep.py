@@ -12,18 +12,18 @@ line to `study.jsonl` and is skipped from then on; one that was interrupted goes
 
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments import evaluation, records, studies
-from experiments.cli import launch
+from experiments.cli import Display, launch
 from experiments.configs.base import Config, plain_dict
 from experiments.configs.values import SettingError, one_of
 from experiments.methods import METHODS
+from experiments.start import Shared
 from experiments.tasks.task import selection_score
 from experiments.train import run
 
@@ -90,13 +90,16 @@ def settings(config: Config) -> dict[str, list[Setting]]:
     return found
 
 
-def tuning(config: Config) -> Iterator[Planned]:
-    """The runs that ID validation chooses from."""
-    grid = settings(config)
-    for method, pairs in grid.items():
-        for setting in pairs:
-            for seed in config.tune_seeds:
-                yield Planned("tune", method, setting, seed)
+def planned(
+    stage: str, grid: Mapping[str, Iterable[Setting]], seeds: Iterable[int]
+) -> list[Planned]:
+    """The runs of a stage; those of one seed, which share a start, one by one."""
+    return [
+        Planned(stage, method, setting, seed)
+        for seed in seeds
+        for method, pairs in grid.items()
+        for setting in pairs
+    ]
 
 
 def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
@@ -150,32 +153,36 @@ def select(
 # ---- Running -----------------------------------------------------------------------
 
 
-def sweep(config: Config, out: pathlib.Path, console: Console) -> Chosen:
+def sweep(
+    config: Config, out: pathlib.Path, display: Display, shared: Shared | None = None
+) -> Chosen:
     """Runs what is missing of both stages; returns what was chosen."""
-    grid = settings(config)
+    grid, shared = settings(config), shared or Shared()
+    tuning = planned("tune", grid, config.tune_seeds)
     scores: dict[tuple[str, Setting], list[float]] = {}
-    for planned, record in run_all(config, [*tuning(config)], out, console).items():
+    for plan, record in run_all(config, tuning, out, display, shared).items():
         score = selection_score(record)
-        scores.setdefault((planned.method, planned.setting), []).append(score)
+        scores.setdefault((plan.method, plan.setting), []).append(score)
     chosen = select(grid, scores)
-    final = [
-        Planned("final", method, setting, seed)
-        for method, setting in chosen.items()
-        for seed in config.final_seeds
-    ]
-    run_all(config, final, out, console)
+    again = {method: [setting] for method, setting in chosen.items()}
+    final = planned("final", again, config.final_seeds)
+    run_all(config, final, out, display, shared)
     return {
         method: {
             **setting._asdict(),
             "score": float(np.mean(scores[method, setting])),
-            "runs": [p.name for p in final if p.method == method],
+            "runs": [plan.name for plan in final if plan.method == method],
         }
         for method, setting in chosen.items()
     }
 
 
 def run_all(
-    config: Config, plan: list[Planned], out: pathlib.Path, console: Console
+    config: Config,
+    plans: list[Planned],
+    out: pathlib.Path,
+    display: Display,
+    shared: Shared,
 ) -> dict[Planned, dict[str, Any]]:
     """The record of every planned run, trained now or earlier.
 
@@ -185,25 +192,33 @@ def run_all(
     file = out / studies.FILE
     known = studies.read(file) if file.exists() else []
     finished = {(record["stage"], record["run"]): record for record in known}
-    found = {}
-    for number, planned in enumerate(plan, 1):
-        key = planned.stage, planned.name
-        wanted = configured(config, planned, out)
-        if key in finished:
-            check_same(finished[key], wanted, file)
-            found[planned] = finished[key]
-            continue
-        record = run(wanted, out / planned.stage / planned.name, console)
-        found[planned] = studies.append(file, record, *key)
-        summary = record["summary"]
-        shift = evaluation.shift(summary)
-        shifted = summary[shift]
-        console.print(
-            f"{planned.stage} {number}/{len(plan)} {planned.name}:"
-            f" ID validation {record['id_val']:.3f}, ID {summary['id']:.3f},"
-            f" {shift} {float('nan') if shifted is None else shifted:.3f}"
-        )
-    return found
+    done: dict[Planned, dict[str, Any]] = {}
+    for plan in plans:
+        if record := finished.get((plan.stage, plan.name)):
+            check_same(record, configured(config, plan, out), file)
+            done[plan] = record
+    if len(done) == len(plans):
+        return done
+    with display.bar(len(plans), len(done), unit="runs") as advance:
+        for plan in plans:
+            if plan in done:
+                continue
+            advance(plan.name, 0)
+            wanted, folder = configured(config, plan, out), out / plan.stage / plan.name
+            record = run(wanted, folder, display, shared)
+            done[plan] = studies.append(file, record, plan.stage, plan.name)
+            display.print(f"{plan.stage} {plan.name}: {in_words(record)}")
+            advance(plan.name, 1)
+    return {plan: done[plan] for plan in plans}
+
+
+def in_words(record: Mapping[str, Any]) -> str:
+    """The figures of a run, in one line."""
+    summary = record["summary"]
+    shift = evaluation.shift(summary)
+    values = {"ID validation": record["id_val"], "ID": summary["id"]}
+    values[{"ood": "OOD", "corruption": "corrupted"}[shift]] = summary[shift]
+    return ", ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None)
 
 
 def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) -> None:
@@ -219,11 +234,11 @@ def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) ->
 # ---- Command line ------------------------------------------------------------------
 
 
-def show(config: Config, out: pathlib.Path, console: Console) -> None:
+def show(config: Config, out: pathlib.Path, display: Display) -> None:
     """Sweeps, and prints what was chosen."""
-    for method, chosen in sweep(config, out, console).items():
-        console.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
-    console.print(f"Now: python -m experiments.report {out}")
+    for method, chosen in sweep(config, out, display).items():
+        display.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
+    display.print(f"Now: python -m experiments.report {out}")
 
 
 if __name__ == "__main__":

@@ -16,20 +16,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-from rich.console import Console
 
 from experiments import evaluation, records
-from experiments.cli import Interrupted, Interruption, launch, progress
+from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
 from experiments.methods import METHODS, Params, mixed
 from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
-from experiments.start import probing, with_head
+from experiments.start import Shared, with_head
 from experiments.step import Placement, TrainState, init_method, train_step
-
-_STARTS: dict[Any, dict[str, Any]] = {}  # of `start_evaluation`
 
 
 class Trained(NamedTuple):
@@ -45,13 +42,16 @@ class Trained(NamedTuple):
 # ---- One run -----------------------------------------------------------------------
 
 
-def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
+def run(
+    config: Config, out: pathlib.Path, display: Display, shared: Shared | None = None
+) -> dict[str, Any]:
     """Trains and measures, or goes on, or returns the record of a finished run.
 
     Args:
       config: see `experiments.configs.base`.
       out: the run's folder.
-      console: shows the progress.
+      display: shows the progress.
+      shared: what this run has in common with others.
 
     Returns:
       The content of `metrics.json`.
@@ -65,14 +65,14 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
     check_contents(out, config)
     if record:
         return record
-    setup = set_up(config)
+    setup = set_up(config, shared)
     method = METHODS[config.method.name]
     if method.probes:
         trained = fit_probe(setup)
     elif config.io.trained_from:
         trained = load(setup, pathlib.Path(config.io.trained_from))
     else:
-        trained = train(setup, out, console)
+        trained = train(setup, out, display)
     if method.mixes:
         trained = mix(setup, trained)
     records.save_selected(out, trained.params, trained.statistics)
@@ -84,7 +84,7 @@ def run(config: Config, out: pathlib.Path, console: Console) -> dict[str, Any]:
 # ---- Training ----------------------------------------------------------------------
 
 
-def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
+def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     """Takes every step, keeps what ID validation likes best, saves on the way."""
     config, training, knobs = setup.config, setup.training, setup.knobs
     recipe: Any = training.recipe
@@ -106,7 +106,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
         checkpoints.save(step, content, log.saved(), batches)
 
     with (
-        progress(console, recipe.steps, step, config.recipe.batch_size) as advance,
+        display.bar(recipe.steps, step, images=recipe.batch_size) as advance,
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
     ):
@@ -119,7 +119,7 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
             last = step == recipe.steps
             due, ends = (
                 step % config.evaluation.observe_every == 0,
-                step % per_epoch == 0,
+                step % setup.validate_every == 0,
             )
             seen = {}
             if due or ends or last:
@@ -129,9 +129,9 @@ def train(setup: Setup, out: pathlib.Path, console: Console) -> Trained:
             if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
-                epoch = -(-step // per_epoch)
+                epoch = round(step / per_epoch, 3)
                 score = validate(setup, (state.params, state.statistics))
-                if log.epoch(setup.task.metric, epoch, step, score):
+                if log.validated(setup.task.metric, epoch, step, score):
                     best = copied((state.params, state.statistics))
                     log.seen = records.jsonable(jax.device_get(seen))
                 began = time.monotonic()
@@ -186,7 +186,7 @@ def copied(tree: Any) -> Any:
 
 def fit_probe(setup: Setup) -> Trained:
     """The head alone, fitted to the features of the pre-trained trunk."""
-    task, features = setup.task, probing(setup.origin).train
+    task, features = setup.task, setup.shared.probing(setup.origin).train
     outputs = task.outputs(setup.train.num_classes)
     head = task.probe.fit(features, outputs, setup.strength)
     return chosen(setup, with_head(setup.start, head).params, setup.start.statistics)
@@ -267,28 +267,29 @@ def start_evaluation(setup: Setup) -> dict[str, Any]:
     """What the start can do before it is fine-tuned; measured once for many runs."""
     tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
     key = (setup.origin, setup.evaluator.sizes, tuple(tests))
-    if key not in _STARTS:
+    known = setup.shared.figures
+    if key not in known:
         begin = setup.start.params, setup.start.statistics
         model = setup.placement.replicated(begin)
         figures = setup.evaluator.everywhere(model, setup.domains)
-        _STARTS[key] = {
+        known[key] = {
             "id_val": validate(setup, model),
             "evaluation": figures,
             "summary": evaluation.summarise(figures, setup.task.metric),
         }
-    return _STARTS[key]
+    return known[key]
 
 
 # ---- Command line ------------------------------------------------------------------
 
 
-def show(config: Config, out: pathlib.Path, console: Console) -> None:
+def show(config: Config, out: pathlib.Path, display: Display) -> None:
     """Runs, and prints what came out."""
-    record = run(config, out, console)
+    record = run(config, out, display)
     metric = record["metric"]["name"]
     for name, figures in record["evaluation"].items():
-        console.print(f"{name:<24} {metric} {figures[metric]:.3f}")
-    console.print(f"ID validation {record['id_val']:.3f}; the record is in {out}")
+        display.print(f"{name:<24} {metric} {figures[metric]:.3f}")
+    display.print(f"ID validation {record['id_val']:.3f}; the record is in {out}")
 
 
 if __name__ == "__main__":

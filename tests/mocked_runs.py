@@ -9,9 +9,10 @@ import textwrap
 from rich.console import Console
 
 from experiments import train
+from experiments.cli import Display
 from experiments.configs import base
 
-QUIET = Console(quiet=True)
+QUIET = Display(Console(quiet=True))
 IMAGES = 24  # that a mocked data set has
 
 
@@ -64,6 +65,7 @@ sys.path[:0] = {sys.path!r}
 import jax
 import tensorflow_datasets as tfds
 from experiments import train
+from experiments.cli import Display
 from mocked_runs import IMAGES, QUIET, small_config
 with tfds.testing.mock_data(num_examples=IMAGES):
 {textwrap.indent(textwrap.dedent(code), "    ")}

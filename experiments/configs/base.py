@@ -94,6 +94,8 @@ OPTIONS: dict[str, Option] = {
     # Images a test set, chosen once at random, of each class its share; 0: all.
     "evaluation.limit": Option(0, at_least(0)),
     "evaluation.batch_size": Option(256, at_least(1)),
+    # Steps between two looks at ID validation; 0: an epoch.
+    "evaluation.validate_every": Option(0, at_least(0)),
     # Steps between two values of radii and drifts.
     "evaluation.observe_every": Option(10, at_least(1)),
     # Mixtures with the start that are evaluated at the end.

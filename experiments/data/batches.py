@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -16,6 +16,36 @@ Batch = dict[str, np.ndarray]
 
 # Enough that a step never waits; more would only take memory.
 _AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainBatches:
+    """See `train_batches`; `batches[i]` depends on the seed and on `i` alone."""
+
+    source: Source
+    batch_size: int
+    seed: int
+    change: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
+
+    def __len__(self) -> int:
+        return 2**40  # more than anyone waits for
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.seed, index])
+        first = index * self.batch_size
+        places = range(first, first + self.batch_size)
+        return _stack([self.change(self.source[self._at(i)], rng) for i in places])
+
+    def _at(self, place: int) -> int:
+        """Which image comes at a place of the endless order."""
+        epoch, place = divmod(place, len(self.source))
+        return int(_order(len(self.source), self.seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the images in an epoch; another stream than that of the crops."""
+    return np.random.default_rng([seed, epoch, 1]).permutation(count)
 
 
 def train_batches(
@@ -68,15 +98,10 @@ def train_batches(
         flip=flip,
         target=source.target,
     )
-    dataset = (
-        grain.MapDataset.source(source.cached() if cache else source)
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(change)
-        .batch(batch_size, batch_fn=_stack)
-        .to_iter_dataset(_AHEAD)
+    batches = TrainBatches(
+        source.cached() if cache else source, batch_size, seed, change
     )
+    dataset = grain.MapDataset.source(batches).to_iter_dataset(_AHEAD)
     if workers == 0:
         return dataset
     if not flags.FLAGS.is_parsed():  # a worker is started with the flags' values

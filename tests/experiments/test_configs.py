@@ -11,13 +11,12 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import configs, sweep
+from experiments import configs, quickstart, sweep
 from experiments.configs.base import check
 from experiments.configs.pacs import VARIANTS
 from experiments.data.corruptions import CORRUPTIONS
 from experiments.methods import METHODS
 from experiments.models import MODELS
-from experiments.quickstart import command_line
 from experiments.report import __main__ as report
 
 FOLDER = pathlib.Path(next(iter(configs.__path__)))
@@ -93,7 +92,7 @@ def test_a_part_that_there_is_not_is_refused(name, part):
 @pytest.mark.parametrize(("name", "part"), SWEEPS)
 def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
     config = load(name, part)
-    for planned in sweep.tuning(config):
+    for planned in sweep.planned("tune", sweep.settings(config), (0,)):
         checked(sweep.configured(config, planned, tmp_path))
         strength = METHODS[planned.method].strength
         assert (strength is None) == (planned.setting.strength is None)
@@ -180,7 +179,6 @@ def test_the_command_lines_of_the_pages_parse(monkeypatch):
         if job == "experiments.report":
             report.parse(arguments)
         elif job == "experiments.quickstart":
-            if "--help" not in arguments:
-                command_line.parse(arguments, job, "")
+            quickstart.parse([x for x in arguments if x != "--help"])
         else:
             require_accepted(job, arguments, monkeypatch)

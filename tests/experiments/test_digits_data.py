@@ -5,17 +5,14 @@ import re
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from rich.console import Console
 
-from experiments import records, start, sweep, train
+from experiments import records, sweep, train
 from experiments.configs import digits as digits_config
 from experiments.data import digits
 from experiments.data.digits import KEPT, SIZES
 from experiments.data.sources import open_source
 from experiments.models.weights import WeightsError
-from mocked_runs import full
-
-QUIET = Console(quiet=True)
+from mocked_runs import QUIET, full
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +138,6 @@ def test_random_weights_depend_on_the_seed(data_dir):
 
 def test_weights_that_cannot_be_the_start_are_refused(data_dir, pretrained, tmp_path):
     def set_up(**changes):
-        start.starting_point.cache_clear()
         config = small_config("", data_dir)
         config.io.weights = str(pretrained)
         config.model.options = ConfigDict(changes)
@@ -175,7 +171,7 @@ def test_weights_that_cannot_be_the_start_are_refused(data_dir, pretrained, tmp_
 
 def test_every_seed_of_a_sweep_starts_from_its_own_weights(tmp_path):
     config = digits_config.get_config("study")
-    plan = [*sweep.tuning(config)]
+    plan = sweep.planned("tune", sweep.settings(config), config.tune_seeds)
     for planned in plan:
         run = sweep.configured(config, planned, tmp_path)
         seed = re.fullmatch(r"runs/digits-pretrain-(\d)", run.io.weights)

@@ -11,7 +11,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
-from experiments.cli import Interrupted, progress
+from experiments.cli import Display, Interrupted
 from experiments.run_folder import Log
 from experiments.tasks.classification import TASK
 from mocked_runs import QUIET, small_config, stop_at
@@ -30,27 +30,43 @@ def test_tensorboard_can_show_loss_accuracy_radii_and_drifts(tmp_path):
 
 
 def test_a_terminal_shows_images_per_second_and_the_time_left():
-    console = Console(force_terminal=True, width=140, file=io.StringIO())
-    with progress(console, total=4, images=8) as advance:
-        for _ in range(4):
-            advance("epoch 1", 1)
-            time.sleep(0.1)
-    shown = console.file.getvalue()
-    rates = [int(rate) for rate in re.findall(r"(\d+) images/s", shown)]
-    assert rates
+    console = Console(force_terminal=True, width=80, file=io.StringIO())
+    display = Display(console)
+    with display.bar(2, unit="runs") as runs:
+        runs("ftp-lr0.001", 1)
+        with display.bar(4, images=8) as steps:
+            for _ in range(4):
+                steps("epoch 1", 1)
+                time.sleep(0.1)
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", console.file.getvalue())
+    rates = [int(rate) for rate in re.findall(r"(\d+) images/s", text)]
     assert 10 < max(rates) <= 100  # 8 images every 0.1 s, at most
-    assert "4/4" in shown
+    for words in ("4/4 steps", "1/2 runs", "left", "ftp-lr0.001"):
+        assert words in text
+
+
+def test_a_file_is_told_every_tenth_of_the_outermost_job():
+    console = Console(width=80, file=io.StringIO())
+    display = Display(console)
+    with display.bar(40, done=10, unit="runs") as runs:
+        for run in range(11, 26):
+            with display.bar(100) as steps:
+                steps("epoch 1", 100)
+            runs(f"run {run}", 1)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r" +12 of 40 runs, [\d:]+ left; now run 12", lines[0])
 
 
 def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
     saved = Log(tmp_path, 0, None)
     assert not saved.diverged
     saved.step({"loss": jax.numpy.nan})
-    saved.epoch(TASK.metric, 1, 1, 0.1)
+    saved.validated(TASK.metric, 1, 1, 0.1)
     assert Log(tmp_path, 1, saved.saved()).diverged
 
 
-def shown(folder, tag):
+def scalar_steps(folder, tag):
     """The steps that TensorBoard shows of a scalar."""
     events = []
     for file in folder.iterdir():
@@ -74,7 +90,15 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(tmp_path, monkeypatc
     with pytest.raises(Interrupted):
         train.run(config, tmp_path / "run", QUIET)
     train.run(config, tmp_path / "run", QUIET)
-    assert shown(tmp_path / "run/tensorboard", "train/loss") == [1, 2, 3, 4, 5, 6, 7]
+    assert scalar_steps(tmp_path / "run/tensorboard", "train/loss") == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
 
 
 def test_tensorboard_hides_what_was_logged_after_the_last_checkpoint(tmp_path):
@@ -83,4 +107,4 @@ def test_tensorboard_hides_what_was_logged_after_the_last_checkpoint(tmp_path):
         for later in (1, 2, 3):
             log.observe(step + later, {"loss": 1.0}, {})
         log.close()
-    assert shown(tmp_path / "0/tensorboard", "train/loss") == [1, 2, 3]
+    assert scalar_steps(tmp_path / "0/tensorboard", "train/loss") == [1, 2, 3]

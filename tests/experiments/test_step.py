@@ -1,7 +1,6 @@
 """The schedule, the frozen leaves and the probe, each against its definition."""
 
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -141,12 +140,9 @@ def test_a_class_without_examples_is_never_predicted():
     assert (train.inputs @ head.kernel + head.bias).argmax(-1).max() == 2
 
 
-def test_the_strength_of_a_probe_is_chosen_on_the_validation_set(monkeypatch):
+def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():
     train, validation = features(4), features(4, seed=1)
-    monkeypatch.setattr(start, "probing", lambda _: start.Probing(train, validation))
-    source = SimpleNamespace(target=TASK.target, num_classes=4)
-    monkeypatch.setattr(start, "opened", lambda *_: source)
-    head = start.best_head(SimpleNamespace(train="", folders=None))
+    head = start.best_head(start.Probing(train, validation), TASK, 4)
     heads = [logistic_regression(train, 4, c) for c in start.STRENGTHS]
     best = max(accuracy(head, validation) for head in heads)
     assert accuracy(head, validation) == best

@@ -71,7 +71,7 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
 
     # The file alone says what is finished; the folders of the runs may go.
     shutil.rmtree(tmp_path / "final")
-    monkeypatch.setattr(train, "set_up", lambda _: pytest.fail("it ran again"))
+    monkeypatch.setattr(train, "set_up", lambda *_: pytest.fail("it ran again"))
     assert sweep.sweep(study(), tmp_path, QUIET) == chosen
     with pytest.raises(records.RecordError, match=r"jsonl: tune fine.*steps: 2 there"):
         sweep.sweep(study(tune={"recipe": {"steps": 9}}), tmp_path, QUIET)

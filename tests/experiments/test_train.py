@@ -10,7 +10,6 @@ import pytest
 from experiments import records, start, train
 from experiments.data import DataError
 from experiments.methods import METHODS
-from experiments.start import probing
 from mocked_runs import IMAGES, QUIET, in_a_child, small_config
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -195,10 +194,10 @@ def test_a_head_is_not_probed_on_a_single_class(tmp_path, monkeypatch):
 
 def test_a_head_is_probed_on_no_more_images_than_a_fit_bears(monkeypatch):
     config = small_config(start="probed head")
-    whole = probing(train.set_up(config).origin)
-    probing.cache_clear()
+    probing = lambda: start.Shared().probing(start.origin(config))
+    whole = probing()
     monkeypatch.setattr(start, "EXAMPLES", IMAGES // 2)
-    thin = probing(train.set_up(config).origin)
+    thin = probing()
     assert [len(f.targets) for f in whole] == [IMAGES, IMAGES]
     assert [len(f.targets) for f in thin] == [IMAGES // 2, IMAGES]
     rows = {row.tobytes() for row in whole.train.inputs}

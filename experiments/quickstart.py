@@ -1,0 +1,100 @@
+"""The study of digits, small: what fine-tuning forgets, and what FTP keeps of it.
+
+A network is pre-trained on handwritten digits in eight appearances (inverted,
+cluttered, striped, thick, outlined, rotated, sheared, shrunk), then fine-tuned on other
+images in a ninth, the clean one, in three ways from the same start: a linear probe,
+AdamW, and AdamW with FTP, all at the same number of settings. Tested are clean images
+(ID), the eight appearances, and nine corruptions that nobody trained on (OOD).
+
+`configs/digits.py` has the whole study: eleven methods, six settings of each.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from experiments import sweep, train
+from experiments.cli import REFUSALS, Display, Formatter, Interrupted, stop_at_once
+from experiments.configs import digits
+from experiments.configs.base import Config
+from experiments.configs.studies import pairs
+from experiments.report.__main__ import main as report
+from experiments.start import Shared
+
+JOB = "experiments.quickstart"
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+SETTINGS = {
+    "fine-tune": pairs(RATES, (None,)),
+    "linear-probe": pairs((None,), (1e-2, 1e-1, 1e0, 1e1)),
+    "ftp": pairs(RATES, (1.0,)),
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the command line; exits on bad input."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {JOB}", description=__doc__, formatter_class=Formatter
+    )
+    out = pathlib.Path("runs/quickstart")
+    parser.add_argument("--out", type=pathlib.Path, default=out, help="folder")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        choices=range(1, 21),
+        metavar="N",
+        help="pre-trained networks, each fine-tuned in every way, 1 to 20",
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few steps, to see that all works"
+    )
+    return parser.parse_args(argv)
+
+
+def configs(seeds: int, out: pathlib.Path, smoke: bool) -> tuple[Config, Config]:
+    """The pre-training, and the study that begins with it."""
+    pretrain, study = (digits.get_config(part) for part in ("pretrain", "study"))
+    study.methods, study.settings = tuple(SETTINGS), SETTINGS
+    # As many images to every seed: the runs that are chosen from are the final ones.
+    study.tune_seeds, study.final_seeds = tuple(range(seeds)), ()
+    study.run.io.weights = str(out / "pretrain-{seed}")
+    for run, steps in ((pretrain, 600), (study.run, 300)):
+        run.recipe.steps = 20 if smoke else steps
+        run.evaluation.validate_every = run.evaluation.observe_every = steps // 6
+    return pretrain, study
+
+
+def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> None:
+    """Trains what is missing, and reports all there is."""
+    pretrain, study = configs(seeds, out, smoke)
+    shared = Shared()
+    with display.bar(seeds, unit="networks") as advance:
+        for seed in range(seeds):
+            pretrain.seed = seed
+            advance("pre-training", 0)
+            train.run(pretrain, out / f"pretrain-{seed}", display, shared)
+            advance("pre-training", 1)
+    sweep.sweep(study, out, display, shared)
+    report([str(out / "study.jsonl"), "--out", str(out / "report")])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit status, as `experiments.cli.launch` does."""
+    args, display, began = parse(argv), Display(), time.monotonic()
+    try:
+        stop_at_once()
+        quickstart(args.seeds, args.out, args.smoke, display)
+    except REFUSALS as error:
+        print(f"{JOB}: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interrupted:
+        print(f"{interrupted} The same command goes on.", file=sys.stderr)
+        return interrupted.status
+    display.print(f"{time.monotonic() - began:.0f} s this time.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

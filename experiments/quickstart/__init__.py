@@ -1,1 +1,0 @@
-"""The quickstart: robust fine-tuning of a small network on handwritten digits."""
