@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import logging as standard_logging
 import pathlib
 import signal
 import sys
@@ -29,8 +30,8 @@ from rich.text import Text
 from experiments.configs.base import Config
 from experiments.configs.values import SettingError
 from experiments.data import DataError
+from experiments.files import RecordError
 from experiments.models.weights import WeightsError
-from experiments.records import RecordError
 
 # ---- A job that a configuration describes -----------------------------------------
 
@@ -52,39 +53,65 @@ def launch(name: str, job: Job, description: str) -> None:
     flags.mark_flag_as_required(config.name)
     folder = flags.DEFINE_string("out", None, "Folder of the results.", required=True)
 
-    def refuse(reason: object) -> int:
-        print(f"{name}: {reason}", file=sys.stderr)
-        return 2
-
     def parse(argv: list[str]) -> list[str]:
         try:
             rest = flags.FLAGS(argv)
             config.value.to_dict()  # raises what kept the file from being loaded
-            return rest
-        except (flags.Error, AttributeError, KeyError, OSError) as error:
-            sys.exit(refuse(reason(error)))
+        except Exception as error:  # a configuration file can raise anything
+            sys.exit(refuse(name, reason(error)))
+        return rest
 
     def main(argv: list[str]) -> int:
-        logging.set_verbosity(logging.WARNING)  # orbax tells of every file
-        out = pathlib.Path(folder.value)
         if len(argv) > 1:
-            return refuse(f"unknown arguments: {' '.join(argv[1:])}. See --helpshort.")
-        if out.exists() and not out.is_dir():
-            return refuse(f"--out: expected a folder, or none yet; {out} is a file.")
-        try:
-            stop_at_once()
-            job(config.value, out, Display())
-        except REFUSALS as error:
-            return refuse(error)
-        except Interrupted as interrupted:
-            print(f"{interrupted} The same command goes on.", file=sys.stderr)
-            return interrupted.status
-        return 0
+            unknown = " ".join(argv[1:])
+            return refuse(name, f"unknown arguments: {unknown}. See --helpshort.")
+        return ending(
+            name, lambda: job(config.value, folder_of(folder.value), Display())
+        )
 
     sys.modules["__main__"].__doc__ = description  # what --help shows first
     for option in (config.name, folder.name):  # ... and these next
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[option])
     app.run(main, flags_parser=parse)
+
+
+def ending(name: str, job: Callable[[], object]) -> int:
+    """Runs a job; returns the exit status, and says in a line why it is not 0.
+
+    It is 2 if data, weights, configuration, folder or disk do not serve, and 128 + its
+    number after a signal.
+    """
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file
+    # ... and of every task that failed beside the first, which is raised.
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    try:
+        stop_at_once()
+        job()
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return refuse(name, f"{place}{error.strerror or error}.")
+    except REFUSALS as error:
+        return refuse(name, error)
+    except Interrupted as interrupted:
+        print(f"{interrupted} The same command goes on.", file=sys.stderr)
+        return interrupted.status
+    return 0
+
+
+def refuse(name: str, why: object) -> int:
+    """Says why a job ends, and returns the exit status."""
+    print(f"{name}: {why}", file=sys.stderr)
+    return 2
+
+
+def folder_of(text: str) -> pathlib.Path:
+    """A folder for results, which need not be there yet."""
+    out = pathlib.Path(text)
+    if "\0" in text:
+        raise SettingError("--out: a path cannot hold the character NUL.")
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"--out: expected a folder, or none yet; {out} is a file.")
+    return out
 
 
 def reason(error: Exception) -> str:
@@ -94,11 +121,11 @@ def reason(error: Exception) -> str:
         cause = cause.args[0]
     text = str(cause.args[0] if len(cause.args) == 1 else cause)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(error, OSError) or "Traceback" in text:  # of the configuration file
-        return f"--config: {lines[-1]}"
-    if isinstance(error, flags.Error):
+    if isinstance(error, flags.Error) and "Traceback" not in text:
         return f"{' '.join(lines).rstrip('.')}. See --helpshort."
-    return f"the configuration has no option {'. '.join(lines)}"
+    if isinstance(error, KeyError | AttributeError):
+        return f"the configuration has no option {'. '.join(lines)}"
+    return f"--config: {lines[-1] if lines else type(error).__name__}"
 
 
 # ---- Interruption -----------------------------------------------------------------

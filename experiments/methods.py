@@ -59,7 +59,8 @@ class Strength(NamedTuple):
 
     name: str
     default: float
-    highest: float = math.inf  # and the lowest is 0
+    highest: float = math.inf
+    but: float | None = None  # in [0, highest]
 
 
 class Method(NamedTuple):
@@ -147,7 +148,7 @@ METHODS = {
         "Linear probe",
         plain,
         Colour("#0072b2", "#58b2f2", "s"),
-        Strength("C", 1.0),
+        Strength("C", 1.0, but=0.0),
         trains="^head/",
         probes=True,
     ),

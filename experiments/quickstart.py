@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 from experiments import sweep, train
-from experiments.cli import REFUSALS, Display, Formatter, Interrupted, stop_at_once
+from experiments.cli import Display, Formatter, ending, folder_of
 from experiments.configs import digits
 from experiments.configs.base import Config
 from experiments.configs.studies import pairs
@@ -37,8 +37,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {JOB}", description=__doc__, formatter_class=Formatter
     )
-    out = pathlib.Path("runs/quickstart")
-    parser.add_argument("--out", type=pathlib.Path, default=out, help="folder")
+    parser.add_argument(
+        "--out", default="runs/quickstart", help="folder of the results"
+    )
     parser.add_argument(
         "--seeds",
         type=int,
@@ -83,17 +84,11 @@ def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit status, as `experiments.cli.launch` does."""
     args, display, began = parse(argv), Display(), time.monotonic()
-    try:
-        stop_at_once()
-        quickstart(args.seeds, args.out, args.smoke, display)
-    except REFUSALS as error:
-        print(f"{JOB}: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as interrupted:
-        print(f"{interrupted} The same command goes on.", file=sys.stderr)
-        return interrupted.status
+    status = ending(
+        JOB, lambda: quickstart(args.seeds, folder_of(args.out), args.smoke, display)
+    )
     display.print(f"{time.monotonic() - began:.0f} s this time.")
-    return 0
+    return status
 
 
 if __name__ == "__main__":

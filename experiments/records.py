@@ -1,8 +1,6 @@
 """The folder of a run: its configuration, its record, and what may not be mixed up."""
 
 import functools
-import json
-import math
 import os
 import pathlib
 import platform
@@ -15,57 +13,25 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.configs.base import get_config
+from experiments.files import (
+    RecordError,
+    checksum,
+    jsonable,
+    read,
+    saving,
+    write,
+    write_text,
+)
 
 JOB = "experiments.train"
 CONFIG = "config.json"
 INPUTS = "inputs.json"
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
+CHECKSUMS = "checkpoints.json"
 SELECTED = "selected"  # the parameters that ID validation chose
+CHECKSUM = "selected.sha256"
 TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
-
-
-class RecordError(ValueError):
-    """The folder holds something that this run must not touch or continue."""
-
-
-# ---- JSON files that are whole or not there ----------------------------------------
-
-
-def jsonable(value: Any) -> Any:
-    """Plain JSON; what is not a finite number becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
-    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
-        return jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file at once or not at all."""
-    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file at once or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: expected a JSON object, got {type(content)}.")
-    return content
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -110,7 +76,7 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
                 f"{out} is a run of another configuration ({changed}). Use another"
                 " --out, or remove the folder."
             )
-    elif out.exists() and begun(out):
+    elif begun(out):
         raise RecordError(f"{out} is no run's folder: it has no {CONFIG}. Use another.")
     if metrics.exists():
         return read(metrics)
@@ -120,8 +86,8 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
 
 
 def begun(out: pathlib.Path) -> bool:
-    """Whether a folder holds more than what a run notes before it can be refused."""
-    return any(path.name not in (CONFIG, INPUTS) for path in out.iterdir())
+    """Whether a folder holds anything that a run writes once it cannot be refused."""
+    return any((out / name).exists() for name in (METRICS, CHECKPOINTS, SELECTED))
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:
@@ -170,17 +136,29 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
 
 def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:
     """Saves the parameters of a finished run, in place of older ones."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with saving(out / SELECTED), ocp.StandardCheckpointer() as checkpointer:
         content = {"params": params, "statistics": statistics}
         checkpointer.save((out / SELECTED).absolute(), content, force=True)
+    write_text(out / CHECKSUM, checksum(out / SELECTED))
+
+
+def check_selected(out: pathlib.Path) -> None:
+    """Raises a `RecordError` unless the parameters are as the run saved them."""
+    noted = out / CHECKSUM
+    if noted.exists() and noted.read_text() != checksum(out / SELECTED):
+        raise RecordError(
+            f"{out / SELECTED} is damaged: its checksum is not that of {noted.name}."
+            " Run it again in another folder."
+        )
 
 
 def load_selected(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
     """The parameters and statistics of a finished run, as numpy arrays.
 
     Raises:
-      RecordError: there are none, or they are of another model.
+      RecordError: there are none, or they are damaged, or of another model.
     """
+    check_selected(out)
     names = ("params", "statistics")
     with ocp.StandardCheckpointer() as checkpointer:
         try:
@@ -214,6 +192,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
             f"io.weights: {run} is not the folder of a finished run; it needs"
             f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
         )
+    check_selected(run)
     with ocp.StandardCheckpointer() as checkpointer:
         metadata: Any = checkpointer.metadata((run / SELECTED).absolute())
     stored = metadata.item_metadata.tree

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import importlib.metadata
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grain
@@ -20,7 +20,7 @@ import ftp_optax
 from experiments import records
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
-from experiments.records import RecordError
+from experiments.files import RecordError, checksum, read, saving, write
 from experiments.tasks.task import Metric
 
 Named = Mapping[str, Any]  # path of a leaf -> number
@@ -48,7 +48,7 @@ def check_contents(out: pathlib.Path, config: Config) -> None:
     """
     now = _contents(config)
     file = out / records.INPUTS
-    noted = records.read(file) if file.exists() and records.begun(out) else {}
+    noted = read(file) if file.exists() and records.begun(out) else {}
     for name in sorted(now.keys() & noted.keys()):
         if now[name] != noted[name]:
             raise RecordError(
@@ -56,7 +56,7 @@ def check_contents(out: pathlib.Path, config: Config) -> None:
                 " remove the folder."
             )
     if not (out / records.METRICS).exists():
-        records.write(file, noted | now)
+        write(file, noted | now)
 
 
 def _contents(config: Config) -> dict[str, str]:
@@ -182,19 +182,21 @@ def _short(value: Any) -> float:
 
 
 class Checkpoints:
-    """The newest checkpoint of a run; an older one goes when a newer one is complete.
+    """The two newest checkpoints of a run, the older in case a disk spoils the newer.
 
     A checkpoint holds the state, the best parameters so far, the log as JSON, and the
-    position of each data iterator.
+    position of each data iterator. Its checksum is noted when it is complete; without
+    one it does not count.
     """
 
     def __init__(self, path: pathlib.Path, workers: int):
         self.path = path
         self._workers = workers  # an iterator goes on with as many as it had
+        self._noted = path.with_name(records.CHECKSUMS)
         self._manager = ocp.CheckpointManager(
             path.absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=1, enable_async_checkpointing=False
+                max_to_keep=2, enable_async_checkpointing=False
             ),
         )
 
@@ -205,23 +207,40 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         iterators = {k: grain.checkpoint.CheckpointSave(v) for k, v in data.items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays),
-                log=ocp.args.JsonSave({**log, "workers": self._workers}),
-                **iterators,
-            ),
+        content = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays),
+            log=ocp.args.JsonSave({**log, "workers": self._workers}),
+            **iterators,
         )
+        with saving(self.path / str(step)):
+            self._manager.save(step, args=content)
+        sums = {**self._sums(), str(step): checksum(self.path / str(step))}
+        kept = map(str, self._manager.all_steps())
+        write(self._noted, {name: sums[name] for name in kept if name in sums})
+
+    def _sums(self) -> dict[str, Any]:
+        return read(self._noted) if self._noted.exists() else {}
+
+    def _newest(self, say: Callable[[str], None]) -> int | None:
+        """The newest checkpoint that is as it was saved; newer ones are removed."""
+        sums = self._sums()
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            place = self.path / str(step)
+            if sums.get(place.name) == checksum(place):
+                return step
+            say(f"{place} is damaged or incomplete; going on from an earlier state.")
+            self._manager.delete(step)
+        return None
 
     def restore(
-        self, like: Any, data: Mapping[str, Any]
+        self, like: Any, data: Mapping[str, Any], say: Callable[[str], None]
     ) -> tuple[int, Any, dict[str, Any]] | None:
-        """The newest checkpoint, if there is one; moves the iterators to where it was.
+        """The newest whole checkpoint, if any; moves the iterators to where it was.
 
         Args:
           like: arrays of the same structure, shapes, dtypes and placement.
           data: the iterators, by the names they were saved under.
+          say: is told of each that is not whole.
 
         Returns:
           How many steps were taken, the arrays, and the log.
@@ -229,7 +248,7 @@ class Checkpoints:
         Raises:
           RecordError: what is there does not fit.
         """
-        step = self._manager.latest_step()
+        step = self._newest(say)
         if step is None:
             return None
         log = self._manager.restore(
@@ -252,8 +271,9 @@ class Checkpoints:
             )
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             raise RecordError(
-                f"{self.path}: step {step} does not fit this model and method, or is"
-                f" damaged ({error}). Remove the folder to start over."
+                f"{self.path}: step {step} does not fit this model and method"
+                f" ({' '.join(str(error).split())[:200]}). Remove the folder to start"
+                " over."
             ) from error
         # Copied: new arrays, which no compiled step tells from those it made itself.
         arrays = jax.tree.map(

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 from experiments import evaluation, records, studies
 from experiments.cli import Display, launch
 from experiments.configs.base import Config, plain_dict
-from experiments.configs.values import SettingError, one_of
+from experiments.configs.values import SettingError, each, one_of, whole
+from experiments.files import RecordError, jsonable, locked
 from experiments.methods import METHODS
 from experiments.start import Shared
 from experiments.tasks.task import selection_score
@@ -74,6 +75,12 @@ def settings(config: Config) -> dict[str, list[Setting]]:
             "config: expected that of a study, got that of one run; give it to python"
             " -m experiments.train."
         )
+    if not config.methods:
+        raise SettingError("methods: expected at least one, got none.")
+    if not config.tune_seeds:
+        raise SettingError("tune_seeds: expected at least one, got none.")
+    for name in ("tune_seeds", "final_seeds"):
+        each(whole(0))(name, config[name])
     found = {}
     for method in config.methods:
         one_of("methods", method, METHODS)
@@ -156,8 +163,24 @@ def select(
 def sweep(
     config: Config, out: pathlib.Path, display: Display, shared: Shared | None = None
 ) -> Chosen:
-    """Runs what is missing of both stages; returns what was chosen."""
-    grid, shared = settings(config), shared or Shared()
+    """Runs what is missing of both stages; returns what was chosen.
+
+    Raises:
+      SettingError: a setting or a seed cannot be used.
+      RecordError: the folder is of another study, or another process is at it.
+    """
+    grid = settings(config)
+    with locked(out):
+        return _sweep(config, grid, out, display, shared or Shared())
+
+
+def _sweep(
+    config: Config,
+    grid: dict[str, list[Setting]],
+    out: pathlib.Path,
+    display: Display,
+    shared: Shared,
+) -> Chosen:
     tuning = planned("tune", grid, config.tune_seeds)
     scores: dict[tuple[str, Setting], list[float]] = {}
     for plan, record in run_all(config, tuning, out, display, shared).items():
@@ -223,9 +246,9 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) -> None:
     """Raises a `RecordError` if the run in `file` had another configuration."""
-    now = records.jsonable(plain_dict(config))
+    now = jsonable(plain_dict(config))
     if changed := records.differences(record["config"], now, records.FREE):
-        raise records.RecordError(
+        raise RecordError(
             f"{file}: {record['stage']} {record['run']} is a run of another"
             f" configuration ({changed}). Use another --out."
         )

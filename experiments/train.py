@@ -8,6 +8,7 @@ again goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse, and
 with the same numbers.
 """
 
+import contextlib
 import functools
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ from experiments import evaluation, records
 from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
+from experiments.files import jsonable, locked, read, write
 from experiments.methods import METHODS, Params, mixed
 from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
@@ -57,14 +59,20 @@ def run(
       The content of `metrics.json`.
 
     Raises:
-      ValueError: data, weights, configuration or folder do not fit.
+      ValueError: data, weights or configuration do not fit.
+      RecordError: the folder is another run's, or another process is at it.
       Interrupted: a signal arrived while it trained; the run is saved.
     """
     check(config, METHODS, MODELS)
-    record = records.open_run(out, plain_dict(config))
-    check_contents(out, config)
-    if record:
-        return record
+    with locked(out):
+        record = records.open_run(out, plain_dict(config))
+        check_contents(out, config)
+        return record or _run(config, out, display, shared or Shared())
+
+
+def _run(
+    config: Config, out: pathlib.Path, display: Display, shared: Shared
+) -> dict[str, Any]:
     setup = set_up(config, shared)
     method = METHODS[config.method.name]
     if method.probes:
@@ -76,9 +84,10 @@ def run(
     if method.mixes:
         trained = mix(setup, trained)
     records.save_selected(out, trained.params, trained.statistics)
-    records.write(out / records.METRICS, measure(setup, trained))
+    write(out / records.METRICS, measure(setup, trained))
     shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
-    return records.read(out / records.METRICS)
+    (out / records.CHECKSUMS).unlink(missing_ok=True)
+    return read(out / records.METRICS)
 
 
 # ---- Training ----------------------------------------------------------------------
@@ -96,7 +105,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     batches = iterators(setup)
     checkpoints = Checkpoints(out / records.CHECKPOINTS, config.io.workers)
     step, saved = 0, None
-    if restored := checkpoints.restore(arrays, batches):
+    if restored := checkpoints.restore(arrays, batches, display.print):
         step, arrays, saved = restored
     state, best = arrays["state"], arrays["best"]
     log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
@@ -106,6 +115,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
         checkpoints.save(step, content, log.saved(), batches)
 
     with (
+        contextlib.closing(checkpoints),
+        contextlib.closing(log),
         display.bar(recipe.steps, step, images=recipe.batch_size) as advance,
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
@@ -117,10 +128,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
             step += 1
             log.step(scalars)
             last = step == recipe.steps
-            due, ends = (
-                step % config.evaluation.observe_every == 0,
-                step % setup.validate_every == 0,
-            )
+            due = step % config.evaluation.observe_every == 0
+            ends = step % setup.validate_every == 0
             seen = {}
             if due or ends or last:
                 seen = evaluation.observe(pretrained, state.params, state.method)
@@ -133,7 +142,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 score = validate(setup, (state.params, state.statistics))
                 if log.validated(setup.task.metric, epoch, step, score):
                     best = copied((state.params, state.statistics))
-                    log.seen = records.jsonable(jax.device_get(seen))
+                    log.seen = jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
             if interruption.number or step % config.io.save_every == 0:
@@ -141,12 +150,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 save()
                 began = time.monotonic()
             if interruption.number:
-                checkpoints.close()
-                log.close()
                 raise Interrupted(interruption.number)
         save()  # to measure a model may take longer than to train it
-    checkpoints.close()
-    log.close()
     params, statistics = best
     return Trained(params, statistics, log.seen, log, log.diverged)
 

@@ -19,13 +19,18 @@ from experiments.configs.values import (
     each,
     given,
     one_of,
+    path,
     pixels,
     shares,
+    whole,
     within,
 )
 
 RANDOM = "random"  # in place of a file of weights, for a pre-training
 STARTS = ("new head", "probed head", "loaded head")
+
+STEPS = whole(0, 10**9, ", as more take years")
+BATCH = whole(1, 10**6, ", as more fit into no memory")
 
 Config = Any  # a ConfigDict: type checkers cannot know its options
 
@@ -43,7 +48,7 @@ class Option(NamedTuple):
 OPTIONS: dict[str, Option] = {
     "name": Option("experiment"),
     # Of the order and augmentation of the training images, and of random weights.
-    "seed": Option(0, at_least(0)),
+    "seed": Option(0, whole(0)),
     #
     # "<builder>:<split>", of this project's builders or of any prepared TFDS data set;
     # validation is in-distribution: it selects.
@@ -63,20 +68,20 @@ OPTIONS: dict[str, Option] = {
     # that of the weights file. The last two are anchored.
     "model.start": Option("new head", among(*STARTS)),
     #
-    "recipe.epochs": Option(6, at_least(0)),
-    "recipe.steps": Option(0, at_least(0)),  # instead of `epochs`, if above 0
-    "recipe.batch_size": Option(32, at_least(1)),  # images, over all devices
+    "recipe.epochs": Option(6, STEPS),
+    "recipe.steps": Option(0, STEPS),  # instead of `epochs`, if above 0
+    "recipe.batch_size": Option(32, BATCH),  # images, over all devices
     "recipe.optimizer": Option("adamw", among("adamw", "sgd")),  # sgd: Nesterov's
     "recipe.weight_decay": Option(0.0, at_least(0)),  # towards zero
-    "recipe.momentum": Option(0.9, within(0, 1, below=True)),  # of sgd
+    "recipe.momentum": Option(0.9, within(0, 1, but=1)),  # of sgd
     "recipe.warmup_epochs": Option(0.0, at_least(0)),
     # The last learning rate, as a share of the highest.
     "recipe.final_scale": Option(0.0, within(0, 1)),
     # The largest global norm of a gradient; 0: none.
     "recipe.clip_norm": Option(0.0, at_least(0)),
     # Parts a batch is cut into, to need less memory.
-    "recipe.accumulate": Option(1, at_least(1)),
-    "recipe.label_smoothing": Option(0.0, within(0, 1, below=True)),
+    "recipe.accumulate": Option(1, whole(1)),
+    "recipe.label_smoothing": Option(0.0, within(0, 1, but=1)),
     # Batch norms keep those of the pre-training.
     "recipe.freeze_statistics": Option(False),
     #
@@ -92,25 +97,25 @@ OPTIONS: dict[str, Option] = {
     "evaluation.corruptions": Option(()),  # ImageNet-C's, applied to the ID test set
     "evaluation.severities": Option((1, 2, 3, 4, 5), each(among(1, 2, 3, 4, 5))),
     # Images a test set, chosen once at random, of each class its share; 0: all.
-    "evaluation.limit": Option(0, at_least(0)),
-    "evaluation.batch_size": Option(256, at_least(1)),
+    "evaluation.limit": Option(0, whole(0)),
+    "evaluation.batch_size": Option(256, BATCH),
     # Steps between two looks at ID validation; 0: an epoch.
-    "evaluation.validate_every": Option(0, at_least(0)),
+    "evaluation.validate_every": Option(0, whole(0)),
     # Steps between two values of radii and drifts.
-    "evaluation.observe_every": Option(10, at_least(1)),
+    "evaluation.observe_every": Option(10, whole(1)),
     # Mixtures with the start that are evaluated at the end.
     "evaluation.wise_alphas": Option((), each(within(0, 1))),
     #
     # .npz, .safetensors, .pt, .pth; the folder of a finished run; or "random".
-    "io.weights": Option(str),
+    "io.weights": Option(str, path),
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
-    "io.data_dir": Option(str),
-    "io.source_dir": Option(str),  # what this project's builders prepare from
-    "io.workers": Option(0, at_least(0)),  # processes that load; 0: this one
+    "io.data_dir": Option(str, path),
+    "io.source_dir": Option(str, path),  # what this project's builders prepare from
+    "io.workers": Option(0, whole(0)),  # processes that load; 0: this one
     "io.cache": Option(True),  # keep decoded images in memory
-    "io.save_every": Option(200, at_least(1)),  # steps between two checkpoints
+    "io.save_every": Option(200, whole(1)),  # steps between two checkpoints
     # A finished run of the same start, whose parameters are used instead of training.
-    "io.trained_from": Option(str),
+    "io.trained_from": Option(str, path),
 }
 GROUPS = ("data", "model", "recipe", "method", "evaluation", "io")
 
@@ -169,7 +174,8 @@ def _check_method(config: Config, method: Any) -> None:
             f"method.strength: {name} has none; expected None, got {strength}."
         )
     if strength is not None:
-        within(0, method.strength.highest)("method.strength", strength)
+        allowed = within(0, method.strength.highest, but=method.strength.but)
+        allowed("method.strength", strength)
     if config.io.trained_from and not method.mixes:
         raise SettingError(
             f"io.trained_from: {name} trains by itself; expected None, got"

@@ -18,6 +18,12 @@ def given(name: str, value: Any) -> None:
         raise SettingError(f"{name}: it has no default; give --config.{name}=...")
 
 
+def path(name: str, value: Any) -> None:
+    """None, or what can be a path."""
+    if value is not None and "\0" in value:
+        raise SettingError(f"{name}: a path cannot hold the character NUL.")
+
+
 def anything(name: str, value: Any) -> None:
     """Any value of its type."""
 
@@ -40,36 +46,47 @@ def among(*choices: Any) -> Check:
     return lambda name, value: one_of(name, value, choices)
 
 
+def whole(lowest: int, highest: float = math.inf, because: str = "") -> Check:
+    """A whole number in the range; `because` says why no higher one is allowed."""
+
+    def check(name: str, value: Any) -> None:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_whole and lowest <= value <= highest):
+            upwards = "on" if highest == math.inf else f"to {highest:,}{because}"
+            raise SettingError(
+                f"{name}: expected a whole number from {lowest} {upwards}, got"
+                f" {value!r}."
+            )
+
+    return check
+
+
+def within(lowest: float, highest: float, *, but: float | None = None) -> Check:
+    """A finite number in the range, other than `but`."""
+
+    def check(name: str, value: Any) -> None:
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if not is_number or not lowest <= value <= highest or value == but:
+            bounds = f"a number in [{lowest:g}, {highest:g}]"
+            if highest == math.inf:
+                bounds = f"a finite number from {lowest:g} on"
+            other = "" if but is None else f", not {but:g}"
+            raise SettingError(f"{name}: expected {bounds}{other}, got {value!r}.")
+
+    return check
+
+
 def at_least(lowest: float) -> Check:
     """A finite number that is not lower."""
-
-    def check(name: str, value: float) -> None:
-        if not lowest <= value < math.inf:
-            raise SettingError(
-                f"{name}: expected a finite number from {lowest} on, got {value}."
-            )
-
-    return check
-
-
-def within(lowest: float, highest: float, *, below: bool = False) -> Check:
-    """A number in the range; with `below` the highest is not one of it."""
-
-    def check(name: str, value: float) -> None:
-        if not lowest <= value <= highest or (below and value == highest):
-            end = ")" if below else "]"
-            raise SettingError(
-                f"{name}: expected a number in [{lowest:g}, {highest:g}{end}, got"
-                f" {value}."
-            )
-
-    return check
+    return within(lowest, math.inf)
 
 
 def each(check: Check) -> Check:
     """A tuple of such values."""
 
-    def check_each(name: str, values: Iterable[Any]) -> None:
+    def check_each(name: str, values: Any) -> None:
+        if not isinstance(values, tuple | list):
+            raise SettingError(f"{name}: expected a tuple, got {values!r}.")
         for value in values:
             check(name, value)
 
@@ -92,7 +109,7 @@ def two(kind: type | tuple[type, ...], such_as: str) -> Check:
 def pixels(name: str, value: Any) -> None:
     """Height and width."""
     two(int, "(64, 64)")(name, value)
-    each(at_least(1))(name, value)
+    each(whole(1))(name, value)
 
 
 def shares(name: str, value: Any) -> None:

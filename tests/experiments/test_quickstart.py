@@ -42,7 +42,7 @@ def test_the_same_command_trains_only_what_is_missing(finished, monkeypatch):
     quickstart.quickstart(2, finished, True, QUIET)
     assert len(ran) == 2
     assert study.read_bytes() == whole
-    with pytest.raises(RecordError, match="recipe.steps: 20 there, 600 now"):
+    with pytest.raises(RecordError, match=r"recipe\.steps: 20 there, 600 now"):
         quickstart.quickstart(2, finished, False, QUIET)
 
 

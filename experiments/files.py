@@ -1,0 +1,123 @@
+"""Files that are whole or not there, folders that one process has, and checksums."""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+LOCK = ".lock"
+
+
+class RecordError(ValueError):
+    """The folder holds something that this run must not touch or continue."""
+
+
+# ---- JSON ----------------------------------------------------------------------------
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON; what is not a finite number becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy or jax
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once or not at all."""
+    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file at once or not at all; it is on the disk when this returns."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, got {type(content)}.")
+    return content
+
+
+@contextlib.contextmanager
+def saving(path: pathlib.Path) -> Iterator[None]:
+    """Raises an `OSError` where tensorstore, which writes arrays, raises another."""
+    try:
+        yield
+    except ValueError as error:
+        why = str(error).rpartition(": ")[2].strip()
+        raise OSError(f"{path} cannot be written: {why}") from error
+
+
+# ---- Checksums -----------------------------------------------------------------------
+
+
+def checksum(path: pathlib.Path) -> str:
+    """Of a file, or of all files in and below a folder and their names."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) or [path]
+    for file in files:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+# ---- One process a folder ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of a folder, which is made if it is missing.
+
+    The system forgets the lock with the process, however that ends.
+
+    Raises:
+      RecordError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RecordError(
+                f"{folder} is in use by {file.read() or 'another process'}. Wait for"
+                " it, or use another --out."
+            ) from None
+        file.truncate(0)
+        now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        file.write(f"process {os.getpid()} on {platform.node()} since {now}")
+        file.flush()
+        yield
