@@ -81,8 +81,8 @@ def ending(name: str, job: Callable[[], object]) -> int:
     It is 2 if data, weights, configuration, folder or disk do not serve, and 128 + its
     number after a signal.
     """
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file
-    # ... and of every task that failed beside the first, which is raised.
+    # Orbax and its tasks tell of every file, and of failures beside the one they raise.
+    logging.set_verbosity(logging.FATAL)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
     try:
         stop_at_once()
@@ -123,7 +123,7 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, flags.Error) and "Traceback" not in text:
         return f"{' '.join(lines).rstrip('.')}. See --helpshort."
-    if isinstance(error, KeyError | AttributeError):
+    if isinstance(error, KeyError | AttributeError) and "module" not in text:
         return f"the configuration has no option {'. '.join(lines)}"
     return f"--config: {lines[-1] if lines else type(error).__name__}"
 

@@ -85,7 +85,7 @@ def settings(config: Config) -> dict[str, list[Setting]]:
     for method in config.methods:
         one_of("methods", method, METHODS)
         one_of("settings", method, config.settings.to_dict())
-        pairs = [Setting(*pair) for pair in config.settings[method]]
+        pairs = [_setting(method, pair) for pair in config.settings[method]]
         if len(set(pairs)) < len(pairs):
             raise SettingError(f"settings.{method}: a setting is given twice.")
         found[method] = pairs
@@ -95,6 +95,20 @@ def settings(config: Config) -> dict[str, list[Setting]]:
             f"settings: expected as many for every method, got {counts}."
         )
     return found
+
+
+def _setting(method: str, pair: Any) -> Setting:
+    number = int | float | None
+    if not (
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(isinstance(x, number) for x in pair)
+    ):
+        raise SettingError(
+            f"settings.{method}: expected pairs of a learning rate and a strength, each"
+            f" a number or None, got {pair!r}."
+        )
+    return Setting(*pair)
 
 
 def planned(

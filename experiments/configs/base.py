@@ -156,11 +156,17 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
             "config: expected that of one run, got that of a study; give it to python"
             " -m experiments.sweep."
         )
+    groups: Any = {"": config, **{group: config.get(group, {}) for group in GROUPS}}
+    for name, option in OPTIONS.items():
+        group, _, last = name.rpartition(".")
+        if last not in groups[group]:
+            raise SettingError(
+                f"{name}: the configuration lacks it; begin with that of"
+                " experiments.configs.base.get_config()."
+            )
+        option.check(name, groups[group][last])
     one_of("method.name", config.method.name, methods)
     one_of("model.name", config.model.name, models)
-    for name, option in OPTIONS.items():
-        *group, last = name.split(".")
-        option.check(name, (config[group[0]] if group else config)[last])
     _check_method(config, methods[config.method.name])
     _check_weights(config)
     _check_batches(config.recipe)
