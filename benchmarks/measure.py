@@ -21,7 +21,7 @@ from experiments.run_folder import versions
 
 DRAWS = 4000  # of the bootstrap
 WARM_UP = 3  # steps before the first block
-BLOCK_SECONDS, MOST_STEPS = 0.3, 40  # of a block, about
+BLOCK_SECONDS = 0.3  # about
 PLAIN, COPYING = "plain", "copying"  # AdamW; a pass over one large array
 
 Block = Callable[[int], float]  # takes so many steps; returns the seconds per step
@@ -118,6 +118,7 @@ class Case(NamedTuple):
       makers: by contender what makes its block, a `Step` or another's.
       rounds: how often each has its turn.
       compile_rounds: how often each is compiled.
+      most_steps: of a block.
       facts: what every account says as well.
       accounts: of what was measured elsewhere.
     """
@@ -127,6 +128,7 @@ class Case(NamedTuple):
     makers: Mapping[str, Callable[[], Block]]
     rounds: int = 0
     compile_rounds: int = 0
+    most_steps: int = 40
     facts: Mapping[str, Any] = {}
     accounts: Mapping[str, Account] = {}
 
@@ -141,14 +143,14 @@ def take_turns(case: Case, accounts: dict[str, Account]) -> Iterator[str]:
     steps: dict[str, int] = {}
     for name, make in case.makers.items():
         block = make()
-        block(WARM_UP)
+        block(min(WARM_UP, case.most_steps))
         accounts[name] = {"time": [], "compile": [], **case.facts}
         if isinstance(block, Step):
             accounts[name] |= block.account()
             anew[name] = block.compile_anew
         if case.rounds:
             blocks[name] = block
-            steps[name] = max(1, min(MOST_STEPS, round(BLOCK_SECONDS / block(1))))
+            steps[name] = round(min(case.most_steps, 1 + BLOCK_SECONDS / block(1)))
         del block
         yield f"{name} compiled"
     for i, seconds in enumerate(interleaved(blocks, case.rounds, steps), start=1):
@@ -208,7 +210,14 @@ of_bytes = lambda own, other, key: (
 
 
 class Column(NamedTuple):
-    """A figure: how it is made, of which quantities, the first another's too; whose."""
+    """A figure of a contender.
+
+    Attributes:
+      of: what it makes of the contender's account, another's, and a quantity.
+      quantities: what has to be in the account, the first one in the other's as well.
+      legend: what it is; "/" divides.
+      beside: whose the other account is.
+    """
 
     of: Callable[[Account, Account, str], Any]
     quantities: str
