@@ -1,10 +1,13 @@
-"""Who takes part? A new method, mode of FTP, model or tree is one line of its table."""
+"""Who takes part? A new mode of FTP, method, model or tree is one line of its table."""
 
 import functools
+import importlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import runpy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,8 @@ import optax
 from flax import nnx
 
 import ftp_optax
-from experiments import models
+from benchmarks.measure import PLAIN, Block, Step, StoppedError
+from experiments import methods, models
 from experiments.models.backbone import Backbone, Classifier
 from experiments.models.weights import load_weights
 
@@ -23,99 +27,96 @@ Loss = Callable[[Params, Batch], jax.Array]
 
 LEARNING_RATE = 1e-4
 CLASSES = 10
+EXPLICIT, PUBLISHED = "explicit", "published"
 shaped = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-PLAIN, EXPLICIT = "plain", "explicit"
 
 
-def adamw() -> optax.GradientTransformation:
-    """The optimizer that every method stands on."""
-    return optax.adamw(LEARNING_RATE)
-
-
-def update_of(tx: optax.GradientTransformation) -> Callable:
-    """`(params, state, grads) -> (params, state)`: the optimizer alone."""
-    tx = optax.with_extra_args_support(tx)
-
-    def update(params: Params, state: Any, grads: Params) -> tuple[Params, Any]:
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return update
-
-
-class Method(NamedTuple):
-    """A way to fine-tune; TPGM takes one iteration on a held-out batch every step."""
-
-    label: str
-    tx: optax.GradientTransformation
-    tpgm: ftp_optax.TPGM | None = None
-
-
-METHODS = {
-    PLAIN: Method("AdamW", adamw()),
-    "l2-sp": Method("L2-SP", optax.chain(ftp_optax.l2_sp(0.01), adamw())),
-    "mars-sp": Method("MARS-SP", optax.chain(ftp_optax.mars_sp(0.01), adamw())),
-    "mars-pgm": Method("MARS-PGM", optax.chain(adamw(), ftp_optax.mars_pgm(0.1))),
-    "digrap": Method("DiGraP", optax.chain(ftp_optax.digrap(), adamw())),
-    "spd": Method("SPD", ftp_optax.with_spd(adamw(), 0.5)),
-    "ftp": Method("FTP", ftp_optax.with_ftp(adamw())),
-    "tpgm": Method("TPGM", adamw(), ftp_optax.tpgm()),
-}
-
-
-def training(method: Method, loss: Loss) -> tuple[Callable, Callable]:
-    """`init(params) -> state` and `step(params, state, batch, held-out batch)`.
-
-    A step returns `(params, state, loss)`: in the order in which the first two are
-    donated, or every buffer would be copied.
-    """
-    update, tpgm = update_of(method.tx), method.tpgm
-
-    def init(params: Params) -> Any:
-        return method.tx.init(params), tpgm.init(params) if tpgm else ()
-
-    def step(params: Params, state: Any, batch: Batch, held_out: Batch) -> tuple:
-        inner, radii = state
-        value, grads = jax.value_and_grad(loss)(params, batch)
-        params, inner = update(params, inner, grads)
-        if tpgm:
-            radii = tpgm.update(radii, params, lambda p: loss(p, held_out))
-            params = tpgm.project(params, radii)
-        return params, (inner, radii), value
-
-    return init, step
-
-
-class Mode(NamedTuple):
-    """A way to run FTP.
-
-    Attributes:
-      label: in a table.
-      arguments: of `with_ftp`.
-      most_state: the target for its state on the device, in copies of float32 params.
-    """
-
-    label: str
-    arguments: Mapping[str, Any]
-    most_state: float
-
+# ---- Optimizers: plain AdamW, and AdamW within FTP in each mode ----------------------
 
 INT8 = {"displacement_dtype": "int8"}
-MODES = {
-    EXPLICIT: Mode("explicit", {}, 2.0),
-    "bfloat16": Mode("bfloat16", {"displacement_dtype": "bfloat16"}, 1.5),
-    "int8": Mode("int8", INT8, 1.3),
-    "implicit": Mode("implicit", {"anchor": "implicit"}, 1.02),
-    "host": Mode("int8, anchor on host", INT8 | {"anchor_memory": "pinned_host"}, 0.3),
+MODES = {  # arguments of `with_ftp`
+    EXPLICIT: {},
+    "bfloat16": {"displacement_dtype": "bfloat16"},
+    "int8": INT8,
+    "implicit": {"anchor": "implicit"},
+    "host": INT8 | {"anchor_memory": "pinned_host"},
 }
 
 
 def optimizer(name: str) -> optax.GradientTransformation:
     """Plain AdamW, or AdamW within FTP in that mode."""
-    inner = adamw()
-    return (
-        inner if name == PLAIN else ftp_optax.with_ftp(inner, **MODES[name].arguments)
-    )
+    tx = optax.adamw(LEARNING_RATE)
+    return tx if name == PLAIN else ftp_optax.with_ftp(tx, **MODES[name])
+
+
+def updates(
+    shapes: Params,
+    modes: Sequence[str],
+    dtype: str = "float32",
+    place: Callable[[jax.Array], jax.Array] = lambda leaf: leaf,
+) -> tuple[Params, Params, dict[str, Callable[[], Block]]]:
+    """Params, gradients, and what makes each update, of AdamW and of the modes."""
+    # Exact in bfloat16, so that a mode may keep less than float32.
+    exact = lambda x: place(x.astype("bfloat16").astype(dtype))
+    params, grads = (jax.tree.map(exact, drawn(shapes, seed)) for seed in (0, 1))
+    makers = {
+        name: functools.partial(update_step, optimizer(name), params, grads)
+        for name in (PLAIN, *MODES)
+        if name in (PLAIN, *modes)
+    }
+    return params, grads, makers
+
+
+def update_step(
+    tx: optax.GradientTransformation, params: Params, grads: Params
+) -> Step:
+    """One update, without a model, on a copy of the params."""
+    init, step = methods.transformation(tx)
+    params = jax.tree.map(jnp.array, params)
+    update = lambda params, state, grads: step(grads, state, params, None)
+    return Step(update, params, init(params), [grads])
+
+
+# ---- Methods of fine-tuning, with AdamW; TPGM's step takes a held-out batch ----------
+
+METHODS = {PLAIN: methods.METHODS["fine-tune"]}
+METHODS |= {
+    name: methods.METHODS[name]
+    for name in ("l2-sp", "mars-sp", "mars-pgm", "spd", "ftp", "tpgm")
+}
+METHODS["digrap"] = METHODS[PLAIN]._replace(
+    label="DiGraP",
+    rule=lambda adamw, *_: methods.transformation(
+        optax.chain(ftp_optax.digrap(), adamw)
+    ),
+)
+
+
+def training_step(method: str, loss: Loss, params: Params, *batches: Any) -> Step:
+    """A step of training on copies of params, on pairs of a batch and a held-out one.
+
+    It returns `(params, state, loss)`.
+    """
+    make, strength = METHODS[method].rule, METHODS[method].strength
+    adamw = optax.adamw(LEARNING_RATE)
+    rule = make(adamw, strength.default if strength else 0.0, methods.Held())
+
+    def step(params: Params, state: Any, batch: Batch, held_out: Batch) -> tuple:
+        value, grads = jax.value_and_grad(loss)(params, batch)
+        params, state = rule.step(grads, state, params, lambda p: loss(p, held_out))
+        return params, state, value
+
+    params = jax.tree.map(jnp.array, params)
+    return Step(step, params, rule.init(params), *batches)
+
+
+LABELS = {name: method.label for name, method in METHODS.items()}
+LABELS |= {name: f"FTP {name}" for name in MODES}
+LABELS |= {PLAIN: "AdamW", "host": "FTP int8, anchor on host"}
+LABELS |= {PUBLISHED: "published (PyTorch)"}
+
+
+# ---- Models that the methods train ---------------------------------------------------
 
 
 class ConvNet(Backbone):
@@ -128,72 +129,49 @@ class ConvNet(Backbone):
         start = nnx.initializers.lecun_uniform()
         options = {"kernel_size": (3, 3), "kernel_init": start, "rngs": rngs}
         conv = functools.partial(nnx.Conv, **options)
-        self.conv1, self.conv2, self.conv3 = conv(3, 32), conv(32, 64), conv(64, 128)
+        self.convs = nnx.List([conv(3, 32), conv(32, 64), conv(64, 128)])
 
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, side, side, 3)` to features `(n, side / 8, side / 8, c)`."""
         del train
         x = self.standardise(images)
-        for conv in (self.conv1, self.conv2, self.conv3):
+        for conv in self.convs:
             x = nnx.max_pool(nnx.relu(conv(x)), (2, 2), strides=(2, 2))
         return x
 
 
-class Model(NamedTuple):
-    """A network, the images it sees, and how many steps make a block of timing."""
-
-    label: str
-    make: Callable[..., Any]  # of `rngs`; the head is zero
-    side: int  # of the images, in pixels
-    steps: int = 1  # so that a block takes some tenths of a second on two cores
+def conv_net(rngs: nnx.Rngs) -> nnx.Module:
+    return Classifier(ConvNet(rngs=rngs), CLASSES, rngs=rngs)
 
 
-def published(name: str, classes: int = CLASSES, **options: Any) -> Callable[..., Any]:
-    """Makes a network of `experiments.models.MODELS`."""
-    return functools.partial(models.create, name, classes, **options)
-
-
-MODELS = {
-    "conv": Model(
-        "Conv net",
-        lambda rngs: Classifier(ConvNet(rngs=rngs), CLASSES, rngs=rngs),
-        32,
-        3,
-    ),
-    "resnet": Model("ResNet-18 trunk", published("resnet18-trunk"), 96),
-    "vit": Model("ViT-Ti/16", published("vit-tiny-16", image_size=96), 96),
+known = functools.partial(functools.partial, models.create)
+MODELS = {  # a label, a network of `rngs`, and the side of its images in pixels
+    "conv": ("Conv net", conv_net, 32),
+    "resnet": ("ResNet-18 trunk", known("resnet18-trunk", CLASSES), 96),
+    "vit": ("ViT-Ti/16", known("vit-tiny-16", CLASSES, image_size=96), 96),
     # Five times the tokens on the same parameters; seconds a step on two cores.
-    "vit-224": Model("ViT-Ti/16", published("vit-tiny-16"), 224),
+    "vit-224": ("ViT-Ti/16, 224 px", known("vit-tiny-16", CLASSES), 224),
 }
 
 
-def functional(
-    make: Callable[..., Any], seed: int, weights: pathlib.Path | None = None
-) -> tuple[Params, Callable[[Params, jax.Array], jax.Array]]:
-    """Parameters, random or of a file, and the network as a function of them.
-
-    It maps images `(n, side, side, 3)` of 0 to 255 to logits.
-    """
-    network = make(rngs=nnx.Rngs(seed))
+def trained(
+    make: Callable[..., Any], weights: pathlib.Path | None = None
+) -> tuple[Params, Loss]:
+    """Parameters, random or of a file; and the mean cross-entropy over a batch."""
+    network = make(rngs=nnx.Rngs(0))
     if weights is not None:
         load_weights(network, weights)
     graph, state = nnx.split(network)
-    merge: Any = functools.partial(nnx.merge, graph)
-    return nnx.to_pure_dict(state), lambda p, images: merge(p)(images, train=True)
+
+    def loss(params: Params, batch: Batch) -> jax.Array:
+        merged: Any = nnx.merge(graph, params)
+        logits, labels = merged(batch[0], train=True), batch[1]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return nnx.to_pure_dict(state), loss
 
 
-def loss_of(logits: Callable[[Params, jax.Array], jax.Array]) -> Loss:
-    """Mean cross-entropy over a batch."""
-    entropy = optax.softmax_cross_entropy_with_integer_labels
-    return lambda params, batch: entropy(logits(params, batch[0]), batch[1]).mean()
-
-
-class Tree(NamedTuple):
-    """What it is called in a table, its shapes by name, and the steps of a block."""
-
-    label: str
-    shapes: Callable[[], Params]
-    steps: int
+# ---- Trees that the optimizers update ------------------------------------------------
 
 
 def small_leaves(count: int) -> Params:
@@ -215,23 +193,84 @@ def even(num_params: float, leaves: int) -> Params:
     return {f"layer{i:04}": {"kernel": shaped((rows, columns))} for i in range(leaves)}
 
 
+def vit_b() -> Params:
+    return jax.eval_shape(lambda: trained(known("vit-base-16", 1000))[0])
+
+
+TREES = {  # a label, and shapes by name
+    "vit-b": ("ViT-B/16", vit_b),
+    "leaves-400": ("400 small leaves", functools.partial(small_leaves, 400)),
+    "tiny": ("7 small leaves", functools.partial(small_leaves, 7)),
+}
+
+
 def size(tree: Params) -> int:
     """The number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def drawn(shapes: Params, seed: int, scale: float) -> Params:
+def drawn(shapes: Params, seed: int) -> Params:
     """Arrays of these shapes with normal values, each in a buffer of its own."""
     rng = np.random.default_rng(seed)
-    draw = lambda leaf: jnp.array(rng.standard_normal(leaf.shape, np.float32) * scale)
+    draw = lambda leaf: jnp.array(rng.standard_normal(leaf.shape, np.float32) / 50)
     return jax.tree.map(draw, shapes)
 
 
-VIT_B = published("vit-base-16", 1000)
-TREES = {
-    "vit-b": Tree(
-        "ViT-B/16", lambda: jax.eval_shape(lambda: functional(VIT_B, 0)[0]), 2
-    ),
-    "leaves-400": Tree("400 small leaves", lambda: small_leaves(400), 40),
-    "tiny": Tree("7 small leaves", lambda: small_leaves(7), 3),
-}
+# ---- The published PyTorch step, from a clone of the user's own ----------------------
+
+SOURCE = "https://github.com/GT-RIPL/FTP"  # nothing of it is part of this project
+
+
+def load_published(clone: pathlib.Path) -> Callable[[Params, Params], Block]:
+    """What makes the published AdamW + FTP of params and gradients.
+
+    Raises:
+      StoppedError: it cannot be run.
+    """
+    path = clone / "util" / "FTP.py"
+    try:
+        torch = importlib.import_module("torch")
+        adam_p = runpy.run_path(str(path))["AdamP"]
+    except Exception as error:  # whatever is wrong with it
+        raise StoppedError(
+            f"--reference: expected a clone of {SOURCE}, and torch (pip install -e"
+            f" '.[parity]'); {path}: {error!r}"
+        ) from error
+    return functools.partial(published_step, torch, adam_p)
+
+
+def published_step(torch: Any, adam_p: Any, params: Params, grads: Params) -> Block:
+    """The published step on copies of a tree, laid out as PyTorch has them."""
+    weights = [torch.from_numpy(w).requires_grad_() for w in in_torch_layout(params)]
+    for weight, grad in zip(weights, in_torch_layout(grads), strict=True):
+        weight.grad = torch.from_numpy(grad)
+    group = {
+        "params": weights,
+        "name": [str(i) for i in range(len(weights))],
+        "pre": [weight.detach().clone() for weight in weights],
+    }
+    optimizer = adam_p([group], lr=LEARNING_RATE, weight_decay=1e-4)
+
+    def run(steps: int) -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            optimizer.step()
+        return (time.perf_counter() - began) / steps
+
+    return run
+
+
+def in_torch_layout(tree: Params) -> list[np.ndarray]:
+    """Copies of the leaves with their rows first: (n,), (out, in), (out, in, h, w)."""
+    leaves = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        array, rows = np.asarray(leaf), ftp_optax.flax_axes({name: leaf})[name].rows
+        assert not isinstance(rows, int)
+        array = np.moveaxis(array, rows, range(len(rows)))
+        if array.ndim == 4:  # a convolution's h, w, in
+            array = np.moveaxis(array, -1, 1)
+        elif name.endswith("kernel"):
+            array = array.reshape(len(array), -1)
+        leaves.append(np.array(array, order="C"))  # never a view
+    return leaves

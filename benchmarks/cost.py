@@ -21,62 +21,39 @@ OPERAND = re.compile(r"%([\w.-]+)")
 END_OF_OPERANDS = re.compile(r"\)(?:,|$)")  # and not of a layout such as {0:T(256)}
 
 
-class Cost(NamedTuple):
-    """Sizes are in bytes.
+def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> dict[str, float]:
+    """The cost of one compiled step with these params and this state, on one device.
 
-    Attributes:
-      params: of the parameters.
-      state: of all a method keeps between steps beside the parameters.
-      memory: held while a step runs: arguments, results and temporaries, what is
-        donated counted once.
-      temporaries: of `memory`, what is neither argument nor result.
-      traffic: read and written by all operations together.
-      flops: floating-point operations.
-      copies: how many operations do nothing but copy an array of a kernel's size.
+    Returns:
+      In bytes `params`; `state`, all a method keeps between steps beside them;
+      `memory`, held while a step runs: arguments, results and temporaries, what is
+      donated counted once; `temporaries`, of that what is neither argument nor result;
+      `traffic`, read and written by all operations together; and `between`, what
+      operations between devices move. And `flops`; and `copies`, how many operations do
+      nothing but copy an array of a kernel's size.
     """
-
-    params: int
-    state: int
-    memory: int
-    temporaries: int
-    traffic: float
-    flops: float
-    copies: int
-
-    def beside(self, plain: "Cost") -> dict[str, float]:
-        """Passes and state in copies of the params, the rest in multiples of plain."""
-        return {
-            "passes": self.traffic / self.params,
-            "state": self.state / self.params,
-            "traffic": self.traffic / plain.traffic,
-            "memory": self.memory / plain.memory,
-            "FLOPs": self.flops / plain.flops if plain.flops else 1.0,
-            "copies": self.copies,
-        }
-
-
-def of_step(compiled: jax.stages.Compiled, params: Any, state: Any) -> Cost:
-    """The cost of one compiled training step with these params and this state."""
     memory: Any = compiled.memory_analysis()
     counted: Any = compiled.cost_analysis()
+    text = compiled.as_text() or ""
     sizes = {leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1}
-    return Cost(
-        params=num_bytes(params),
-        state=num_bytes(state),
-        memory=memory.argument_size_in_bytes
+    return {
+        "params": num_bytes(params),
+        "state": num_bytes(state),
+        "memory": memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        traffic=counted["bytes accessed"],
-        flops=counted["flops"],
-        copies=count_copies(compiled.as_text() or "", sizes),
-    )
+        "temporaries": memory.temp_size_in_bytes,
+        "traffic": counted["bytes accessed"],
+        "between": sum(collective.bytes for collective in collectives(text)),
+        "flops": counted["flops"],
+        "copies": count_copies(text, sizes),
+    }
 
 
 def num_bytes(tree: Any) -> int:
-    """Bytes of all arrays in a tree."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    """Bytes of all arrays in a tree, of each the part on its first device."""
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def on_device(leaf: jax.Array) -> bool:
@@ -121,7 +98,7 @@ class Collective(NamedTuple):
 def collectives(hlo: str) -> list[Collective]:
     """All in an HLO module's text; what starts and ends apart counts once."""
     known: dict[str, list[Array]] = {}
-    found = []
+    collected = []
     for name, shapes, opcode, rest in INSTRUCTION.findall(hlo):
         known[name] = results = _arrays_of(shapes)
         if (kind := opcode.removesuffix("-start")) in COLLECTIVES:
@@ -130,8 +107,8 @@ def collectives(hlo: str) -> list[Collective]:
             # What starts a collective may return operands, results and counters.
             if kind != opcode and len(results) > len(operands):
                 results = results[len(operands) : 2 * len(operands)]
-            found.append(Collective(kind, max(operands, results, key=_total)))
-    return found
+            collected.append(Collective(kind, max(operands, results, key=_total)))
+    return collected
 
 
 def _arrays_of(shapes: str) -> list[Array]:

@@ -1,4 +1,4 @@
-"""What is counted and compared agrees with counts by hand."""
+"""What is counted, timed and compared agrees with counts by hand."""
 
 # ruff: noqa: E402
 import jax
@@ -7,43 +7,36 @@ import numpy as np
 import optax
 import pytest
 
-for package in ("flax", "matplotlib", "rich"):
+for package in ("flax", "matplotlib", "absl"):
     pytest.importorskip(package, reason="needs the extra `experiments`")
 
-from benchmarks import contenders, cost, show, update
-from benchmarks.contenders import EXPLICIT, METHODS, MODELS, MODES, PLAIN
-from benchmarks.cost import Cost
-from benchmarks.measure import Step, between, compiling, interleaved, ratio, slope
-from benchmarks.show import Target
+from benchmarks import contenders, cost, measure
+from benchmarks.contenders import METHODS, MODELS, MODES, PLAIN
+from benchmarks.measure import COLUMNS, Case, Step, ratio
+from benchmarks.scaling import slope
+from benchmarks.show import told
 
-PARAMS = {
-    "body": {"kernel": np.full((4, 3), 0.5, np.float32), "bias": np.zeros(3, "f")},
-    "head": {"kernel": np.full((3, 2), 0.25, np.float32)},
-}
-
-
-def params():
-    return jax.tree.map(jnp.array, PARAMS)
+# ---- By the compiler's account -------------------------------------------------------
 
 
 def test_a_step_of_sgd_reads_two_arrays_and_writes_one():
-    tx, weights = optax.sgd(0.1), {"kernel": jnp.ones((256, 512))}
-    grads = {"kernel": jnp.ones((256, 512))}
-    step = Step(contenders.update_of(tx), weights, tx.init(weights), [grads])
+    kernel = lambda: {"kernel": jnp.ones((256, 512))}
+    step = contenders.update_step(optax.sgd(0.1), kernel(), kernel())
     size = 4 * 256 * 512
-    assert step.cost.params == size
-    assert step.cost.state == step.cost.copies == 0
-    assert step.cost.traffic == 3 * size
-    assert step.cost.memory - step.cost.temporaries == 2 * size  # one is donated
     step(3)
-    assert step.programs == 1
+    account = step.account()
+    assert account["params"] == size
+    assert account["state"] == account["copies"] == account["between"] == 0
+    assert account["traffic"] == 3 * size
+    assert account["memory"] - account["temporaries"] == 2 * size  # one is donated
+    assert account["programs"] == 1
     np.testing.assert_allclose(step.results[0]["kernel"], 0.7, rtol=1e-6)
 
 
 def test_returning_what_is_donated_in_another_order_copies_it():
     swapped = lambda a, b: (b + 1.0, a + 1.0, b)
     kernel = lambda: {"kernel": jnp.ones((64, 32))}["kernel"]
-    assert Step(swapped, kernel(), kernel(), []).cost.copies > 0
+    assert Step(swapped, kernel(), kernel(), []).cost["copies"] > 0
 
 
 def test_copies_inside_a_fusion_are_not_counted():
@@ -89,11 +82,14 @@ INSTRUCTIONS
 
 def test_what_devices_send_is_read_off_the_program():
     lines = [f"  %c.{i} = {text}" for i, (text, *_) in enumerate(COLLECTIVES)]
-    found = cost.collectives(AROUND.replace("INSTRUCTIONS", "\n".join(lines)))
-    for (text, dtypes, size), collective in zip(COLLECTIVES, found, strict=True):
+    collected = cost.collectives(AROUND.replace("INSTRUCTIONS", "\n".join(lines)))
+    for (text, dtypes, size), collective in zip(COLLECTIVES, collected, strict=True):
         assert f" {collective.kind}" in text
         assert [array.dtype for array in collective.arrays] == dtypes, text
         assert collective.bytes == size, text
+
+
+# ---- Contenders ----------------------------------------------------------------------
 
 
 def loss(weights, batch):
@@ -104,14 +100,16 @@ def loss(weights, batch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_in_place_and_keeps_the_copies_it_is_known_for(method):
+    params = {
+        "body": {"kernel": jnp.full((4, 3), 0.5), "bias": jnp.zeros(3)},
+        "head": {"kernel": jnp.full((3, 2), 0.25)},
+    }
     keys = jax.random.split(jax.random.key(0), 2)
-    batch, held_out = ((jax.random.normal(k, (5, 4)), jnp.ones((5, 2))) for k in keys)
-    init, train = contenders.training(METHODS[method], loss)
-    weights = params()
-    step = Step(train, weights, init(weights), (batch, held_out))
+    batches = tuple((jax.random.normal(k, (5, 4)), jnp.ones((5, 2))) for k in keys)
+    step = contenders.training_step(method, loss, params, batches)
     # The loss is the only new result. Radii and counts are the rest of a state; some of
     # them a step only writes, and what it does not read is not donated.
-    donated = step.cost.params + step.cost.state
+    donated = step.cost["params"] + step.cost["state"]
     aliased = step.compiled.memory_analysis().alias_size_in_bytes
     assert donated - (60 if method == "ftp" else 0) == aliased
     step(1)
@@ -119,33 +117,35 @@ def test_every_method_trains_in_place_and_keeps_the_copies_it_is_known_for(metho
     step(20)
     assert float(step.results[2]) < first
     copies = {PLAIN: 2, "ftp": 4, "digrap": 4}.get(method, 3)
-    counters_and_radii = step.cost.state - copies * step.cost.params
+    counters_and_radii = step.cost["state"] - copies * step.cost["params"]
     assert 0 < counters_and_radii < 4 * 64
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_updates_with_one_program(mode):
-    shapes = contenders.small_leaves(3)
-    drawn = [contenders.drawn(shapes, seed, 0.02) for seed in (0, 1)]
-    step = update.update_step(mode, *drawn)
+    *_, makers = contenders.updates(contenders.small_leaves(3), [mode])
+    assert list(makers) == [PLAIN, mode]
+    step = makers[mode]()
     # An anchor on the host is bound to its device, and binds there all that the first
     # step returns: the second one is compiled anew, and no other.
     step(4)
-    assert step.programs <= (2 if mode == "host" else 1)
+    assert step.account()["programs"] == (2 if mode == "host" else 1)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(step.results[0]))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_its_size_and_maps_images_to_logits(name):
-    model, kept = MODELS[name], []
+def test_every_model_has_its_size_and_a_loss(name):
+    _, make, side = MODELS[name]
+    kept = []
 
-    def run(images):
-        weights, logits = contenders.functional(model.make, 0)
+    def run(images, labels):
+        weights, loss = contenders.trained(make)
         kept.append(contenders.size(weights["backbone"]))
-        return logits(weights, images)
+        return loss(weights, (images, labels))
 
-    images = jax.ShapeDtypeStruct((3, model.side, model.side, 3), jnp.uint8)
-    assert jax.eval_shape(run, images).shape == (3, contenders.CLASSES)
+    images = jax.ShapeDtypeStruct((3, side, side, 3), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((3,), jnp.int32)
+    assert jax.eval_shape(run, images, labels).shape == ()
     # ResNet-18 without its last stage, batch norm as biases; ViT-Ti/16 has 5,524,416
     # at 224 px, where its position table has 160 rows more than at 96 px.
     sizes = {"resnet": 2_780_544, "vit": 5_524_416 - 160 * 192, "vit-224": 5_524_416}
@@ -153,107 +153,93 @@ def test_every_model_has_its_size_and_maps_images_to_logits(name):
 
 
 def test_the_trees_have_the_sizes_they_are_known_by():
-    vit = contenders.TREES["vit-b"].shapes()
-    assert contenders.size(vit) == 86_567_656  # timm's vit_base_patch16_224
-    assert len(jax.tree.leaves(vit)) == 200
-    leaves = jax.tree.leaves(contenders.small_leaves(400))
-    assert len(leaves) == 400
-    assert len({leaf.shape for leaf in leaves}) == 7
+    sizes = {}
+    for name, (_, shapes) in contenders.TREES.items():
+        sizes[name] = contenders.size(shapes()), len(jax.tree.leaves(shapes()))
+    assert sizes["vit-b"] == (86_567_656, 200)  # timm's vit_base_patch16_224
+    assert (sizes["leaves-400"][1], sizes["tiny"][1]) == (400, 7)
     for num_params, count in ((1e5, 10), (1e7, 1000), (3e8, 24)):
         tree = contenders.even(num_params, count)
         assert contenders.size(tree) == pytest.approx(num_params, rel=0.08)
 
 
-def test_every_contender_gets_one_block_in_each_round():
-    ran = []
-    block = lambda name: lambda steps: (ran.append((name, steps)), 0.5)[1]
-    rounds = list(interleaved({name: block(name) for name in "abcd"}, 20, 3, seed=1))
-    orders = [[name for name, _ in ran[i : i + 4]] for i in range(0, 80, 4)]
-    assert all(sorted(order) == list("abcd") for order in orders)
-    assert len({tuple(order) for order in orders}) > 5
-    assert {steps for _, steps in ran} == {3}
-    assert rounds == [dict.fromkeys("abcd", 0.5)] * 20
+# ---- By the clock --------------------------------------------------------------------
+
+
+def test_every_contender_gets_one_block_in_each_round_in_an_order_drawn_anew():
+    ran, accounts = [], {}
+    seconds = {"slow": 5.0, "fast": 0.1, "other": 1.0}
+
+    def maker(name):
+        return lambda: lambda steps: (ran.append((name, steps)), seconds[name])[1]
+
+    case = Case("", "", {name: maker(name) for name in seconds}, rounds=20)
+    *_, done = measure.take_turns(case, accounts)
+    assert done == "round 20 of 20"
+    rounds = [tuple(ran[i : i + 3]) for i in range(6, len(ran), 3)]
+    # As many steps as take about 0.3 seconds.
+    assert all({*each} == {("slow", 1), ("fast", 4), ("other", 1)} for each in rounds)
+    assert len(rounds) == 20
+    assert len({*rounds}) > 4
+    assert accounts["fast"]["time"] == [0.1] * 20
 
 
 def test_each_compilation_starts_from_nothing():
-    weights = {"kernel": jnp.ones((4, 3))}
-    step = update.update_step(PLAIN, weights, {"kernel": jnp.ones((4, 3))})
-    again = compiling(contenders.update_of(contenders.adamw()), step.shapes)
+    *_, makers = contenders.updates({"kernel": contenders.shaped((4, 3))}, [])
+    anew = makers[PLAIN]().compile_anew
     # What is remembered takes well below a millisecond.
-    assert min(again(1) for _ in range(2)) > 2e-3
+    assert min(anew(1) for _ in range(2)) > 2e-3
 
 
 def test_ratios_are_taken_round_by_round():
     slow_spell = np.array([1.0, 1.0, 5.0, 1.0, 3.0])
     exactly = {"median": 1.5, "low": 1.5, "high": 1.5}
     assert ratio(1.5 * slow_spell, slow_spell) == exactly
-    found = ratio([1.0, 2.0, 3.0], [1.0, 1.0, 1.0])
-    assert found["median"] == 2.0
-    assert 1.0 <= found["low"] < 2.0 < found["high"] <= 3.0
-    assert between([{"a": 3.0, "b": 2.0}], "a", "b") == exactly
-    assert between([{"a": 3.0}], "a", "b") is between([], "a", "b") is None
+    noisy = ratio([1.0, 2.0, 3.0], [1.0, 1.0, 1.0])
+    assert 1.0 <= noisy["low"] < noisy["median"] == 2.0 < noisy["high"] <= 3.0
+    assert told(exactly) == "1.500"
+    assert told({"median": 2.1, "low": -1.9, "high": 2.3}) == "2.100 (-1.900 to 2.300)"
 
 
 def test_slopes_of_powers_are_their_exponents():
     x = [1.0, 2.0, 4.0, 8.0]
     for power in (-1.0, 0.0, 1.0, 1.5):
-        found = slope(x, [3 * v**power for v in x])
-        np.testing.assert_allclose(list(found.values()), power, atol=1e-7)
+        exact = slope(x, [3 * v**power for v in x])
+        np.testing.assert_allclose(list(exact.values()), power, atol=1e-7)
     bent = slope(x, [1.0, 2.4, 3.6, 8.2])
     assert bent["low"] < 1 < bent["high"]
     assert slope([1, 2], [1, 2])["low"] == pytest.approx(1)
 
 
-# A value, a bound, from above or below; what is said of it.
-VERDICTS = [
-    ({"median": 2.1, "low": 1.9, "high": 2.3}, 2.2, True, "reached, within the noise"),
-    ({"median": 2.1, "low": 1.9, "high": 2.3}, 1.8, True, "missed, 2.100 (1.900-2.3"),
-    ({"median": 2.1, "low": 1.9, "high": 2.3}, 1.8, False, "reached, 2.100 (1.900-"),
-    (-0.5, 0.0, True, "reached, -0.5."),
-    (3, 2, True, "missed, 3."),
-]
+PLAINS = {"params": 4, "state": 8, "memory": 10, "temporaries": 1, "traffic": 40.0}
+PLAINS |= {"flops": 6.0, "copies": 3, "programs": 1, "device": 8, "host": 0}
+PLAINS |= {"images": 30, "time": [1.0, 2.0], "compile": [2.0]}
+OWNS = {"params": 4, "state": 16, "memory": 15, "temporaries": 2, "traffic": 76.0}
+OWNS |= {"flops": 9.0, "copies": 0, "programs": 2, "device": 12, "host": 4}
+OWNS |= {"images": 30, "time": [3.0, 6.0], "compile": [8.0]}
+OTHERS = {
+    "l2-sp": {"time": [2.0, 4.0]},
+    "ftp": {"time": [6.0, 12.0]},
+    "published": {"time": [4.0, 8.0]},
+    measure.COPYING: {"traffic": 19.0, "time": [0.5, 1.0]},
+}
+BY_HAND = {"images/s": 30 / 4.5, "time": 3.0, "compile": 4.0, "memory": 1.5}
+BY_HAND |= {"of L2-SP": 1.5, "of FTP": 0.5, "of published": 0.75, "of limit": 1.5}
+BY_HAND |= {"passes": 19.0, "traffic": 1.9, "copies": 0, "state": 4.0, "programs": 2}
+BY_HAND |= {"temporaries": 0.5, "FLOPs": 1.5, "device": 1.0, "host": 1.0}
+BY_HAND |= {"GB/s": 76 / 4.5e9}
 
 
-@pytest.mark.parametrize(("value", "bound", "at_most", "words"), VERDICTS)
-def test_a_verdict_says_what_was_measured_and_its_doubt(value, bound, at_most, words):
-    targets = [Target("Fast", "ftp", column, bound, at_most) for column in "ab"]
-    [found] = show.verdicts(targets, {"ftp": {"a": value, "b": None}}, "here")
-    assert show.sentence(found).startswith(f"Fast, here: {words}")
-
-
-def made_up(ftp=(2.0, 2.0), published=(5.0, 4.5), passes=17, copies=0, compile_=1.5):
-    plain = Cost(4, 8, 1, 0, 40.0, 0.0, 0)
-    within = plain._replace(traffic=4.0 * passes, copies=copies)
-    result = {
-        "costs": {PLAIN: plain._asdict(), EXPLICIT: within._asdict()},
-        "programs": {PLAIN: 1, EXPLICIT: 1},
-        "copied_bytes": 20,
-        "rounds": [
-            {PLAIN: 1.0, EXPLICIT: f, "published": p, "copying": 0.5}
-            for f, p in zip(ftp, published, strict=True)
-        ],
-        "compile_rounds": [{PLAIN: 2.0, EXPLICIT: 2.0 * compile_}],
-    }
-    return update.rows_of(result)[EXPLICIT]
-
-
-@pytest.mark.parametrize(
-    ("changes", "missed"),
-    [
-        ({}, []),
-        ({"passes": 19}, ["traffic"]),
-        ({"copies": 1}, ["copies"]),
-        ({"ftp": (2.3, 2.4)}, ["time"]),
-        ({"compile_": 2.1}, ["compile"]),
-        ({"published": (3.5, 3.9)}, ["published"]),
-    ],
-)
-def test_made_up_rounds_miss_the_target_that_they_should(changes, missed):
-    row = made_up(**changes)
-    found = show.verdicts(update.TARGETS, {EXPLICIT: row}, "here")
-    columns = [target.column for target in update.TARGETS]
-    said = zip(columns, found, strict=True)
-    assert [column for column, verdict in said if not verdict["reached"]] == missed
-    if not missed:
-        # 68 bytes at 20 bytes in half a second take 1.7 seconds.
-        assert row["of limit"] == pytest.approx(2.0 / 1.7)
+def test_every_column_is_what_its_legend_says():
+    accounts = {PLAIN: PLAINS, "explicit": OWNS, **OTHERS}
+    unfinished = accounts | {"explicit": OWNS | {"time": []}}
+    assert BY_HAND.keys() == COLUMNS.keys()
+    for column, expected in BY_HAND.items():
+        figure = measure.figure(accounts, "explicit", column)
+        middle = figure["median"] if isinstance(figure, dict) else figure
+        assert middle == pytest.approx(expected), column
+        assert measure.figure({PLAIN: PLAINS}, "explicit", column) is None
+        timed = COLUMNS[column].quantities.startswith("time")
+        assert (measure.figure(unfinished, "explicit", column) is None) == timed
+    # Another framework's step has no account by the compiler.
+    assert measure.figure(accounts | {PLAIN: PLAINS}, "l2-sp", "of limit") is None
