@@ -129,6 +129,7 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     result.update(config[planned.stage].to_dict())
     result.method.name, result.seed = planned.method, planned.seed
     rate, strength = planned.setting
+    method = METHODS[planned.method]
     if rate is not None:
         result.method.learning_rate = rate
     result.method.strength = strength
@@ -138,9 +139,9 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
         method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
     )
     folder = out / trained.stage / trained.name
-    if METHODS[planned.method].mixes and (folder / records.SELECTED).exists():
+    if method.mixes and (folder / records.SELECTED).exists():
         result.io.trained_from = str(folder)
-    if planned.method != records.TRAINS_FOR_OTHERS:
+    if method.probes or method.mixes:  # a mixture of which would say nothing new
         result.evaluation.wise_alphas = ()
     return result
 

@@ -165,6 +165,11 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
                 " experiments.configs.base.get_config()."
             )
         option.check(name, groups[group][last])
+    for group, content in groups.items():
+        for last in content:
+            name = f"{group}.{last}".strip(".")
+            if name not in (*OPTIONS, *GROUPS):
+                raise SettingError(f"{name}: there is no such option.")
     one_of("method.name", config.method.name, methods)
     one_of("model.name", config.model.name, models)
     _check_method(config, methods[config.method.name])

@@ -96,6 +96,27 @@ def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ()}, "methods: expected at least one"),
+        ({"methods": ("ftpp",)}, "methods: expected one of"),
+        ({"tune_seeds": ()}, "tune_seeds: expected at least one"),
+        ({"tune_seeds": ("a",)}, "tune_seeds: expected a whole number .*, got 'a'"),
+        ({"final_seeds": (0.5,)}, "final_seeds: expected a whole number .*, got 0.5"),
+        ({"settings": {"ftp": (1e-3, 1.0)}}, "settings.ftp: expected pairs .* 0.001"),
+        ({"settings": {"ftp": ((1e-3, "a"),)}}, "settings.ftp: expected pairs .*'a'"),
+        ({"settings": {"ftp": ((1e-3, 0.0),) * 2}}, "settings.ftp: .* given twice"),
+        ({"tune": {"recipe": {"step": 9}}}, "recipe.step: there is no such option"),
+        ({"tune": {"steps": 9}}, "steps: there is no such option"),
+    ],
+)
+def test_a_study_that_cannot_be_swept_is_refused(changes, words, tmp_path):
+    with pytest.raises(SettingError, match=words):
+        sweep.sweep(study(**changes), tmp_path, QUIET)
+    assert not (tmp_path / studies.FILE).exists()
+
+
 def test_every_method_has_the_same_budget():
     unequal = study()
     unequal.settings.ftp = ((1e-3, 0.0),)
@@ -103,9 +124,3 @@ def test_every_method_has_the_same_budget():
         sweep.settings(unequal)
     unequal.final_seeds = ()
     assert len(sweep.settings(unequal)["ftp"]) == 1, "what is not run again may differ"
-    twice = study()
-    twice.settings.ftp = ((1e-3, 0.0), (1e-3, 0.0))
-    with pytest.raises(SettingError, match=r"settings\.ftp: a setting is given twice"):
-        sweep.settings(twice)
-    with pytest.raises(SettingError, match="methods: expected one of"):
-        sweep.settings(study(methods=("ftpp",)))
