@@ -230,15 +230,11 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     """The record of a run: what it was, how it went, and what the model can do now."""
     model, log = (trained.params, trained.statistics), trained.log
-    layers = setup.start.layers
-    figures = setup.evaluator.everywhere(model, setup.domains)
-    record = setup.description() | {
-        "status": "diverged" if trained.diverged else "finished",
-        "id_val": validate(setup, model),
-        "evaluation": figures,
-        "summary": evaluation.summarise(figures, setup.task.metric),
-        "leaves": evaluation.leaves(setup.start.params, layers, trained.seen),
-    }
+    status = {"status": "diverged" if trained.diverged else "finished"}
+    record = setup.description() | status | figures(setup, model)
+    record["leaves"] = evaluation.leaves(
+        setup.start.params, setup.start.layers, trained.seen
+    )
     if log is not None:
         images = log.history["step"][-1] * setup.config.recipe.batch_size
         record |= {
@@ -268,6 +264,16 @@ def validate(setup: Setup, model: evaluation.Model) -> float:
     return setup.evaluator.validate(model, setup.validation)
 
 
+def figures(setup: Setup, model: evaluation.Model) -> dict[str, Any]:
+    """What a model can do, on validation and on every domain."""
+    everywhere = setup.evaluator.everywhere(model, setup.domains)
+    return {
+        "id_val": validate(setup, model),
+        "evaluation": everywhere,
+        "summary": evaluation.summarise(everywhere, setup.task.metric),
+    }
+
+
 def start_evaluation(setup: Setup) -> dict[str, Any]:
     """What the start can do before it is fine-tuned; measured once for many runs."""
     tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
@@ -275,13 +281,7 @@ def start_evaluation(setup: Setup) -> dict[str, Any]:
     known = setup.shared.figures
     if key not in known:
         begin = setup.start.params, setup.start.statistics
-        model = setup.placement.replicated(begin)
-        figures = setup.evaluator.everywhere(model, setup.domains)
-        known[key] = {
-            "id_val": validate(setup, model),
-            "evaluation": figures,
-            "summary": evaluation.summarise(figures, setup.task.metric),
-        }
+        known[key] = figures(setup, setup.placement.replicated(begin))
     return known[key]
 
 
