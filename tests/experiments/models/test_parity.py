@@ -18,7 +18,7 @@ from flax import nnx
 from experiments.models import backbone, resnet, vit
 from experiments.models.weights import load_weights
 
-BLOCKS = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}
+
 CLASSES = 3
 
 
@@ -49,8 +49,8 @@ def torch_resnet(layer_type, widths):
 
 def our_resnet(layer_type, widths, **options):
     options |= {"stem": 8, "widths": widths}
-    block = BLOCKS[layer_type]
-    return with_head(lambda: resnet.ResNet(block, (1, 2), rngs=nnx.Rngs(0), **options))
+    options["bottleneck"] = layer_type == "bottleneck"
+    return with_head(lambda: resnet.ResNet((1, 2), rngs=nnx.Rngs(0), **options))
 
 
 def with_head(make):
@@ -72,9 +72,9 @@ def torch_vit(image_size=48):
     return randomised(transformers.ViTForImageClassification(config))
 
 
-def our_vit(image_size=48, **options):
+def our_vit(image_size=48, network=vit.ViT, **options):
     options |= {"image_size": image_size}
-    return with_head(lambda: vit.ViT(24, 2, 3, rngs=nnx.Rngs(0), **options))
+    return with_head(lambda: network(24, 2, 3, rngs=nnx.Rngs(0), **options))
 
 
 def images(side):
@@ -135,7 +135,7 @@ def test_the_visual_tower_of_clip_agrees_with_transformers(tmp_path):
     torch.manual_seed(0)
     theirs = randomised(transformers.CLIPVisionModel(config))
     theirs.save_pretrained(tmp_path)
-    ours = our_vit(clip=True)
+    ours = our_vit(network=vit.VisualTower)
     load_weights(ours, tmp_path / "model.safetensors")
     pixels = images(48)
     with torch.no_grad():
