@@ -8,7 +8,7 @@ import functools
 import io
 import math
 import pathlib
-import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -170,14 +170,15 @@ def _torch(path: pathlib.Path) -> dict[str, Stored]:
     if zipped:
         with zipfile.ZipFile(path) as file:
             if any(member.compress_type for member in file.infolist()):
-                raise ValueError("it is compressed, as torch.save does not")
+                raise ValueError("it is compressed or TorchScript, not torch.save's")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
+        with warnings.catch_warnings(action="ignore"):  # of formats in beta
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:
         raise unfit(
             path,
-            "it holds more than tensors, and pickled code is never run; expected the"
-            " bare state_dict: torch.save(model.state_dict(), path).",
+            "it is damaged or holds more than tensors, and pickled code is never run;"
+            " expected torch.save(model.state_dict(), path).",
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

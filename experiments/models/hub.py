@@ -17,7 +17,6 @@ REASONS = {
     "RepositoryNotFoundError": "there is no such repository, or it needs a login",
     "RevisionNotFoundError": "the repository has no such revision",
     "LocalEntryNotFoundError": "it is not in the cache and the hub is out of reach",
-    "EntryNotFoundError": "the repository has no such file",
 }
 
 
@@ -43,9 +42,14 @@ def fetch(spec: str) -> pathlib.Path:
         ) from error
     repository, file, revision = parts.groups()
     try:
-        file = file or _chosen(_files(repository, revision), spec)
+        files, cached = _files(repository, revision)
         return pathlib.Path(
-            huggingface_hub.hf_hub_download(repository, file, revision=revision)
+            huggingface_hub.hf_hub_download(
+                repository,
+                _chosen(spec, files, [file] if file else PREFERRED),
+                revision=revision,
+                local_files_only=cached,
+            )
         )
     except WeightsError:
         raise
@@ -56,28 +60,30 @@ def fetch(spec: str) -> pathlib.Path:
         raise WeightsError(f"{spec}: {reason}.") from error
 
 
-def _files(repository: str, revision: str | None) -> Sequence[str]:
-    """Those of the repository; without a connection, those in the cache."""
+def _files(repository: str, revision: str | None) -> tuple[list[str], bool]:
+    """Those of the repository; or, without a connection, those in the cache, and so."""
     import huggingface_hub
     from huggingface_hub import errors
 
+    api = huggingface_hub.HfApi()
     try:
-        return huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+        siblings = api.model_info(repository, revision=revision).siblings or ()
+        return [sibling.rfilename for sibling in siblings], False
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
         raise
     except Exception:  # there are many ways of not reaching a server
-        folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, local_files_only=True
+        folder = pathlib.Path(
+            api.snapshot_download(repository, revision=revision, local_files_only=True)
         )
-        return [path.name for path in pathlib.Path(folder).iterdir()]
+        return [p.relative_to(folder).as_posix() for p in folder.rglob("*.*")], True
 
 
-def _chosen(files: Sequence[str], spec: str) -> str:
-    fitting = [sorted(fnmatch.filter(files, pattern)) for pattern in PREFERRED]
+def _chosen(spec: str, files: Sequence[str], patterns: Sequence[str]) -> str:
+    fitting = [sorted(fnmatch.filter(files, pattern)) for pattern in patterns]
     best = next(filter(None, fitting), [])
     if len(best) == 1:
         return best[0]
     raise WeightsError(
-        f"{spec}: expected a file like {', '.join(PREFERRED)}, got"
+        f"{spec}: expected {' or '.join(patterns)}, got"
         f" {', '.join((best or sorted(files))[:8])}; name one: {FORM}."
     )

@@ -89,7 +89,7 @@ def load_weights(
     if problems:
         raise unfit(
             path,
-            f"as {table.source} it does not fit the {type(model.backbone).__name__}; "
+            f"{table.source}, which does not fit the {type(model.backbone).__name__}; "
             + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items())
             + f". {ADVICE}",
         )
