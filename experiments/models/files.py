@@ -57,11 +57,11 @@ def contents(path: pathlib.Path) -> dict[str, Stored]:
     readers = {
         ".npz": _npz,
         ".safetensors": _safetensors,
-        **dict.fromkeys((".pt", ".pth", ".bin"), _torch),
+        **dict.fromkeys((".pt", ".pth", ".bin", ".tar"), _torch),
     }
     if path.suffix not in readers:
         raise unfit(path, f"expected a file that ends in {', '.join(readers)}.")
-    with _one_line(path, f"expected what {path.suffix} stands for, but"):
+    with _one_line(path, f"it cannot be read as {path.suffix}:"):
         if not path.is_file():
             raise unfit(path, "there is no such file.")
         stored = readers[path.suffix](path)

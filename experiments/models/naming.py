@@ -32,7 +32,7 @@ def as_is(array: Any, shape: tuple[int, ...]) -> Any:
 def torch_kernel(array: Any, shape: tuple[int, ...]) -> Any:
     """From (out, in) to (in, out), and from (out, in, h, w) to (h, w, in, out).
 
-    What lies so already is left so, unless both ways are of one shape.
+    A convolution's kernel that lies so already is left so.
     """
     if array.ndim == 2:
         return array.T
@@ -161,10 +161,10 @@ def published(
         Here `#` is any number, in the path the one that stands there in the name.
         Paths are those of the backbone, but for `head`; `cls` and `pos_embed` are
         arrays and no modules.
-      prefix: regex of what comes before all the names.
-      unused: regex of names, without the prefix, that no model has a use for.
+      prefix: regex of what comes before all of these names.
+      unused: regex of whole names of arrays that the network has no use for.
     """
-    rules = [Rule(prefix + unused, ())] if unused else []
+    rules = [Rule(unused, ())] if unused else []
     for name, place in places.items():
         pattern = prefix + name.replace("#", r"(\d+)")
         paths = [_path(path) for path in Rule("", place).paths]

@@ -37,6 +37,7 @@ TIMM = published(
     },
 )
 # As files have it, `encoder.layer.0`, and as transformers 5 does in memory.
+_LAYER = "(?:encoder.layer|layers).#"
 TRANSFORMERS = published(
     "a vision transformer as transformers names it",
     TORCH,
@@ -44,27 +45,22 @@ TRANSFORMERS = published(
         "embeddings.cls_token": "cls",
         "embeddings.position_embeddings": "pos_embed",
         "embeddings.patch_embeddings.projection": "patches",
-        "(?:encoder.layer|layers).#.layernorm_before": "blocks/#/norm1",
-        "(?:encoder.layer|layers).#.layernorm_after": "blocks/#/norm2",
-        "encoder.layer.#.attention.attention.query": QUERY,
-        "encoder.layer.#.attention.attention.key": KEY,
-        "encoder.layer.#.attention.attention.value": VALUE,
-        "encoder.layer.#.attention.output.dense": "blocks/#/attention/out",
-        "encoder.layer.#.intermediate.dense": "blocks/#/hidden",
-        "encoder.layer.#.output.dense": "blocks/#/out",
-        "layers.#.attention.q_proj": QUERY,
-        "layers.#.attention.k_proj": KEY,
-        "layers.#.attention.v_proj": VALUE,
-        "layers.#.attention.o_proj": "blocks/#/attention/out",
-        "layers.#.mlp.fc1": "blocks/#/hidden",
-        "layers.#.mlp.fc2": "blocks/#/out",
+        f"{_LAYER}.layernorm_before": "blocks/#/norm1",
+        f"{_LAYER}.layernorm_after": "blocks/#/norm2",
+        f"{_LAYER}.attention.(?:attention.query|q_proj)": QUERY,
+        f"{_LAYER}.attention.(?:attention.key|k_proj)": KEY,
+        f"{_LAYER}.attention.(?:attention.value|v_proj)": VALUE,
+        f"{_LAYER}.attention.(?:output.dense|o_proj)": "blocks/#/attention/out",
+        f"{_LAYER}.(?:intermediate.dense|mlp.fc1)": "blocks/#/hidden",
+        f"{_LAYER}.(?:output.dense|mlp.fc2)": "blocks/#/out",
         "layernorm": "norm",
         "classifier": "head",
     },
     prefix=r"(?:vit\.)?",
-    unused=r"pooler\..*|embeddings\.mask_token",
+    unused=r".*pooler\..*|.*mask_token",
 )
-_ATTENTION = "Transformer/encoderblock_#/MultiHeadDotProductAttention_1"
+_BLOCK = "Transformer/encoderblock_#"
+_ATTENTION = f"{_BLOCK}/MultiHeadDotProductAttention_1"
 BIG_VISION = published(
     "a vision transformer as big_vision names it",
     FLAX,
@@ -72,14 +68,14 @@ BIG_VISION = published(
         "cls": "cls",
         "(?:Transformer/posembed_input/)?pos_embedding": "pos_embed",
         "embedding": "patches",
-        "Transformer/encoderblock_#/LayerNorm_0": "blocks/#/norm1",
+        f"{_BLOCK}/LayerNorm_0": "blocks/#/norm1",
         f"{_ATTENTION}/query": QUERY,
         f"{_ATTENTION}/key": KEY,
         f"{_ATTENTION}/value": VALUE,
         f"{_ATTENTION}/out": "blocks/#/attention/out",
-        "Transformer/encoderblock_#/LayerNorm_2": "blocks/#/norm2",
-        "Transformer/encoderblock_#/MlpBlock_3/Dense_0": "blocks/#/hidden",
-        "Transformer/encoderblock_#/MlpBlock_3/Dense_1": "blocks/#/out",
+        f"{_BLOCK}/LayerNorm_2": "blocks/#/norm2",
+        f"{_BLOCK}/MlpBlock_3/Dense_0": "blocks/#/hidden",
+        f"{_BLOCK}/MlpBlock_3/Dense_1": "blocks/#/out",
         "Transformer/encoder_norm": "norm",
         "head": "head",
     },
@@ -102,7 +98,7 @@ CLIP = published(
         "post_layernorm": "norm",
     },
     prefix=r"(?:vision_model\.)?",
-    unused=r"(?:embeddings\.position_ids|text_model\..*|\w+_projection.*|logit_scale)",
+    unused=r".*position_ids|text_model\..*|\w+_projection\..*|logit_scale",
 )
 
 # ---- The network -------------------------------------------------------------------

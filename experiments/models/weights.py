@@ -5,7 +5,7 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +59,7 @@ def load_weights(
 
     Args:
       model: as `experiments.models.create` makes it.
-      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin` of torch; or
+      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin`, `.tar` of torch; or
         `hf:organisation/name` of the Hugging Face hub, with `:file` and `@revision` if
         need be. Pickled code is never run: of a torch file only tensors are read.
       table: names in the file -> paths in the model. By default the one among those of
@@ -78,11 +78,10 @@ def load_weights(
         table = Table("a file for the given table", table)
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
     # Published weights have batch norm; a network without takes it up in its kernels.
-    folds = any(
-        paths and paths[0].endswith("/mean")
-        for name in stored
-        for _, paths in _matches(table, name)
-    )
+    ends = [
+        path for name in stored for _, paths in _matches(table, name) for path in paths
+    ]
+    folds = any(path.endswith("/mean") for path in ends)
     epsilon = model.backbone.folded_epsilon if folds else None
     shapes = shapes if epsilon is None else with_norms(shapes)
     places, problems = _places(stored, table, shapes, model.backbone.leaves_out)
@@ -158,14 +157,12 @@ def _places(
     problems: dict[str, list[str]] = collections.defaultdict(list)
     for name, array in stored.items():
         matches = list(_matches(table, name))
-        rule, paths = next(
-            (m for m in matches if shapes.keys() >= set(m[1])), (None, ())
-        )
-        if rule is None:
-            paths = matches[0][1] if matches else ()
-            if not (paths and (_in_head(paths[0]) or all(map(leaves_out, paths)))):
-                problems["no place in the model for"].append(name)
-        if rule is None or not paths:
+        fitting = [match for match in matches if shapes.keys() >= set(match[1])]
+        rule, paths = (*fitting, *matches, (None, ()))[0]
+        spare = paths and (_in_head(paths[0]) or all(map(leaves_out, paths)))
+        if not fitting and not spare:
+            problems["no place in the model for"].append(name)
+        if not fitting or rule is None or not paths:
             continue
         place = _Place(rule, {path: shapes[path] for path in paths})
         # Traced, as an array that a file announces may be larger than any memory.
@@ -207,40 +204,35 @@ def _matches(table: Table, name: str) -> Iterator[tuple[Rule, tuple[str, ...]]]:
 # ---- Batch norm, folded into convolutions for a network without it ---------------
 
 
-def norm_of(conv: str) -> str:
-    """The norm after a convolution: `bn1` for `conv1`, `x_bn` for a module `x`."""
-    module, _, name = conv.rpartition("/")
-    known = name.startswith("conv")
-    return f"{module}/{name.replace('conv', 'bn') if known else f'{name}_bn'}"
-
-
 def with_norms(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The shapes of the same network with a norm in place of every bias."""
-    convs = _convolutions(shapes)
-    norms = {
-        f"{norm_of(conv)}/{leaf}": (shapes[f"{conv}/kernel"][-1],)
-        for conv in convs
+    norms = _norms(shapes)
+    added = {
+        f"{norm}/{leaf}": shapes[f"{conv}/kernel"][-1:]
+        for conv, norm in norms.items()
         for leaf in NORM
     }
-    biases = {f"{conv}/bias" for conv in convs}
-    return {name: s for name, s in shapes.items() if name not in biases} | norms
+    biases = {f"{conv}/bias" for conv in norms}
+    return {name: s for name, s in shapes.items() if name not in biases} | added
 
 
 def fold(arrays: dict[str, Any], epsilon: float) -> dict[str, Any]:
     """Kernels scaled and biases made so that the norms are not needed."""
-    folded = {name: a for name, a in arrays.items() if name.startswith("head/")}
-    for conv in _convolutions(arrays):
-        scale, bias, mean, var = (arrays[f"{norm_of(conv)}/{leaf}"] for leaf in NORM)
+    folded = {name: a for name, a in arrays.items() if _in_head(name)}
+    for conv, norm in _norms(arrays).items():
+        scale, bias, mean, var = (arrays[f"{norm}/{leaf}"] for leaf in NORM)
         factor = scale / np.sqrt(var + epsilon)
-        kernel = arrays[f"{conv}/kernel"]
-        folded[f"{conv}/kernel"] = kernel * factor.reshape(1, 1, 1, -1)
+        folded[f"{conv}/kernel"] = arrays[f"{conv}/kernel"] * factor.reshape(
+            1, 1, 1, -1
+        )
         folded[f"{conv}/bias"] = bias - mean * factor
     return folded
 
 
-def _convolutions(names: Mapping[str, object]) -> list[str]:
-    return [
-        name.removesuffix("/kernel")
-        for name in names
-        if name.startswith("backbone/") and name.endswith("/kernel")
-    ]
+def _norms(names: Iterable[str]) -> dict[str, str]:
+    """The norm of every convolution: `bn1` of `conv1`, `x_bn` of a module `x`."""
+    kernels = filter(re.compile("backbone/.*/kernel").fullmatch, names)
+    convs = [name.removesuffix("/kernel") for name in kernels]
+    numbered = [re.sub(r"/conv(\d+)$", r"/bn\1", conv) for conv in convs]
+    pairs = zip(convs, numbered, strict=True)
+    return {conv: norm if norm != conv else f"{conv}_bn" for conv, norm in pairs}
