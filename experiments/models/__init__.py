@@ -22,10 +22,9 @@ from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 __all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
-    **small.NETWORKS,
-    **resnet.NETWORKS,
-    **mobilenet.NETWORKS,
-    **vit.NETWORKS,
+    name: network
+    for module in (small, resnet, mobilenet, vit)
+    for name, network in module.NETWORKS.items()
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""
 

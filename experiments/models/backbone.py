@@ -37,10 +37,6 @@ class Backbone(nnx.Module):
     sized: bool = False
     folded_epsilon: float | None = None
 
-    def named_by(self) -> Sequence[Table]:
-        """Those of the tables whose files hold this very network."""
-        return self.tables
-
     def leaves_out(self, path: str) -> bool:
         """Whether a parameter is of a part of the published network that this lacks."""
         del path

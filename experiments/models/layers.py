@@ -5,6 +5,7 @@ were not measured on GPUs and TPUs, which get the operations as they are.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,6 +52,41 @@ def normalise(norm: nnx.BatchNorm | None, x: jax.Array, train: bool) -> jax.Arra
     return x if norm is None else norm(x, use_running_average=not train)
 
 
+def _cpu_form(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A layer's `conv_general_dilated` that is `form(x, kernel, stride)` on a CPU."""
+
+    def convolve(
+        x: jax.Array,
+        kernel: jax.Array,
+        strides: Sequence[int],
+        *rest: Any,
+        **others: Any,
+    ) -> jax.Array:
+        if on_cpu():
+            return form(x, kernel, strides[0])
+        return jax.lax.conv_general_dilated(x, kernel, strides, *rest, **others)
+
+    return convolve
+
+
+@_cpu_form
+def _product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return x @ kernel[0, 0]
+
+
+@_cpu_form
+def _patch_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // stride, stride, width // stride, stride, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // stride, width // stride, -1)
+    return x @ kernel.reshape(-1, kernel.shape[-1])
+
+
+@_cpu_form
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return depthwise(x, kernel, stride)
+
+
 def pointwise_conv(features_in: int, features: int, **options: Any) -> nnx.Conv:
     """A 1 x 1 convolution, on a CPU as the matrix product that it is.
 
@@ -67,27 +103,16 @@ def depthwise_conv(features: int, stride: int, **options: Any) -> nnx.Conv:
     On a CPU the sum of nine shifted products, many times as fast as a grouped
     convolution. The kernel is `(3, 3, 1, features)`.
     """
+    options |= {"strides": stride, "feature_group_count": features}
     return nnx.Conv(
-        features,
-        features,
-        (3, 3),
-        strides=stride,
-        feature_group_count=features,
-        conv_general_dilated=_depthwise,
-        **options,
+        features, features, (3, 3), conv_general_dilated=_depthwise, **options
     )
 
 
 def patch_conv(features_in: int, features: int, patch: int, **options: Any) -> nnx.Conv:
     """A convolution whose windows do not overlap, on a CPU as a matrix product."""
-    return nnx.Conv(
-        features_in,
-        features,
-        (patch, patch),
-        strides=patch,
-        conv_general_dilated=_patch_product,
-        **options,
-    )
+    options |= {"strides": patch, "conv_general_dilated": _patch_product}
+    return nnx.Conv(features_in, features, (patch, patch), **options)
 
 
 def windows(x: jax.Array) -> jax.Array:
@@ -102,44 +127,15 @@ def window_conv(x: jax.Array, layer: nnx.Linear) -> jax.Array:
     """A 3 x 3 convolution of stride 2 whose kernel is kept as `(9 * c_in, c_out)`."""
     if on_cpu():
         return layer(windows(x))
-    kernel = layer.kernel[...].reshape(3, 3, x.shape[-1], -1).astype(x.dtype)
     y = jax.lax.conv_general_dilated(
         x,
-        kernel,
+        layer.kernel[...].reshape(3, 3, x.shape[-1], -1).astype(x.dtype),
         (2, 2),
         ((0, 1), (0, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     assert layer.bias is not None
     return y + layer.bias[...].reshape(1, 1, 1, -1).astype(y.dtype)
-
-
-def _patch_product(x: jax.Array, kernel: jax.Array, *rest: Any, **options: Any) -> Any:
-    if not on_cpu():
-        return jax.lax.conv_general_dilated(x, kernel, *rest, **options)
-    side = kernel.shape[0]
-    n, height, width, channels = x.shape
-    x = x.reshape(n, height // side, side, width // side, side, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // side, width // side, -1)
-    return x @ kernel.reshape(-1, kernel.shape[-1])
-
-
-def _product(x: jax.Array, kernel: jax.Array, *rest: Any, **options: Any) -> Any:
-    if not on_cpu():
-        return jax.lax.conv_general_dilated(x, kernel, *rest, **options)
-    return x @ kernel[0, 0]
-
-
-def _depthwise(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, int],
-    *rest: Any,
-    **options: Any,
-) -> Any:
-    if not on_cpu():
-        return jax.lax.conv_general_dilated(x, kernel, strides, *rest, **options)
-    return depthwise(x, kernel, strides[0])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -13,7 +13,7 @@ from experiments.models.layers import (
     normalise,
     pointwise_conv,
 )
-from experiments.models.naming import Rule, Table, depthwise_kernel, norm_rules
+from experiments.models.naming import KERAS, published
 
 EPSILON = 1e-3
 
@@ -24,28 +24,13 @@ BLOCKS = (
     *((1024, 2), (1024, 1)),
 )
 
-_KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-
-
-def _keras_mobilenet() -> list[Rule]:
-    """Blocks count from 1 there, and from 0 here."""
-    rules = [Rule(r"conv1\.kernel", "backbone/conv1/kernel")]
-    rules += norm_rules("conv1_bn", "backbone/bn1", _KERAS_NORM)
-    for block in range(13):
-        path, dw, pw = (
-            f"backbone/blocks/{block}",
-            f"conv_dw_{block + 1}",
-            f"conv_pw_{block + 1}",
-        )
-        kernel = rf"{dw}\.depthwise_kernel"
-        rules += [Rule(kernel, f"{path}/dw/kernel", depthwise_kernel)]
-        rules += norm_rules(f"{dw}_bn", f"{path}/dw_bn", _KERAS_NORM)
-        rules += [Rule(rf"{pw}\.kernel", f"{path}/pw/kernel")]
-        rules += norm_rules(f"{pw}_bn", f"{path}/pw_bn", _KERAS_NORM)
-    return rules
-
-
-KERAS = Table("a MobileNetV1 as Keras names it", _keras_mobilenet())
+# Blocks count from 1 there, and from 0 here.
+PLACES = {"conv1": "conv1", "conv1_bn": "bn1"} | {
+    f"conv_{layer}_{block + 1}{norm}": f"blocks/{block}/{layer}{norm}"
+    for block in range(len(BLOCKS))
+    for layer in ("dw", "pw")
+    for norm in ("", "_bn")
+}
 
 
 class SeparableBlock(nnx.Module):
@@ -85,7 +70,7 @@ class MobileNetV1(Backbone):
     """
 
     mean, std = HALF, HALF
-    tables = (KERAS,)
+    tables = (published("a MobileNetV1 as Keras names it", KERAS, PLACES),)
 
     def __init__(self, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         options = {"dtype": dtype, "rngs": rngs}

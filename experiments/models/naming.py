@@ -1,75 +1,84 @@
 """What arrays are called in files of weights, and their place in a model.
 
-A table is a list of rules, regex of a name in the file -> (path, transform); the first
-one that matches the whole name decides. Each network has the tables of its own
-published weights beside it. Paths begin with `backbone/`, or with `head/`
-for the head that the weights were trained with.
+A table is a list of rules, regex of a name in the file -> (path, transform). Of those
+that match the whole name the first decides whose path the model has. Each network has
+the tables of its own published weights beside it. Paths begin with `backbone/`, or with
+`head/` for the head that the weights were trained with.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
-Shapes = Sequence[tuple[int, ...]]
-# From an array of the file, and our shapes, to our arrays: one for each path.
-Transform = Callable[[np.ndarray, Shapes], Sequence[np.ndarray]]
+# The side of a grid of positions in a file, at most: of images of 2048 pixels.
+MOST_POSITIONS = 128
+
+# From an array of the file to the shape that the model has, or as near as can be: an
+# array whose own shape does not allow it is left alone. It may be an array of numpy's
+# or be traced.
+Transform = Callable[[Any, tuple[int, ...]], Any]
 
 
-def as_is(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
+def as_is(array: Any, shape: tuple[int, ...]) -> Any:
     """The array as the file has it."""
-    return [array]
+    return array
 
 
-def conv_kernel(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
-    """From torch's (out, in, h, w) to (h, w, in, out); leaves what lies so already."""
-    if array.shape == shapes[0] or array.ndim != 4:
-        return [array]
-    return [array.transpose(2, 3, 1, 0)]
+def torch_kernel(array: Any, shape: tuple[int, ...]) -> Any:
+    """From (out, in) to (in, out), and from (out, in, h, w) to (h, w, in, out).
+
+    A convolution's kernel that lies so already is left so.
+    """
+    if array.ndim == 2:
+        return array.T
+    if array.ndim != 4 or array.shape == shape:
+        return array
+    return array.transpose(2, 3, 1, 0)
 
 
-def linear_kernel(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
-    """From torch's (out, in) to (in, out)."""
-    return [array.T]
-
-
-def depthwise_kernel(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
+def depthwise_kernel(array: Any, shape: tuple[int, ...]) -> Any:
     """From Keras's (h, w, c, 1) to (h, w, 1, c)."""
-    return [np.swapaxes(array, -1, -2)]
+    return array.transpose(0, 1, 3, 2) if array.ndim == 4 else array
 
 
-def position_table(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
+def class_token(array: Any, shape: tuple[int, ...]) -> Any:
+    """From any vector to (1, 1, width)."""
+    return array.reshape(shape) if array.size == math.prod(shape) else array
+
+
+def position_table(array: Any, shape: tuple[int, ...]) -> Any:
     """To (1, 1 + grid x grid, width), for another grid by bicubic interpolation."""
-    array = array.reshape(1, *array.shape[-2:])
-    length, wanted = array.shape[1] - 1, shapes[0][1] - 1
-    side, new_side = math.isqrt(length), math.isqrt(wanted)
-    if length == wanted or side**2 != length:
-        return [array]
-    width = array.shape[-1]
+    if array.ndim == 2:
+        array = array.reshape(1, *array.shape)
+    if array.ndim != 3 or array.shape[::2] != shape[::2]:
+        return array
+    length, wanted, width = array.shape[1] - 1, shape[1] - 1, shape[2]
+    side, new_side = math.isqrt(max(length, 0)), math.isqrt(wanted)
+    if length == wanted or side**2 != length or not 0 < side <= MOST_POSITIONS:
+        return array
     grid = jax.image.resize(
-        array[:, 1:].reshape(side, side, width).astype(np.float32),
+        array[:, 1:].reshape(side, side, width),
         (new_side, new_side, width),
         "bicubic",
         antialias=False,
     )
-    return [np.concatenate([array[:, :1], np.reshape(grid, (1, wanted, width))], 1)]
+    return jnp.concatenate([array[:, :1], grid.reshape(1, wanted, width)], 1)
 
 
-def class_token(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
-    """To (1, 1, width)."""
-    return [array.reshape(1, 1, -1)]
+def flax_kernel(array: Any, shape: tuple[int, ...]) -> Any:
+    """From (in, heads, features) and (heads, features, out) to (in, out).
 
-
-def fused_kernel(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
-    """From (query, key and value features, in) to three of (in, features)."""
-    return np.split(array.T, len(shapes), axis=-1)
-
-
-def fused_bias(array: np.ndarray, shapes: Shapes) -> Sequence[np.ndarray]:
-    """From the bias of query, key and value to three."""
-    return np.split(array, len(shapes))
+    The bias of queries, keys and values is (heads, features) there.
+    """
+    if array.ndim != len(shape) + 1 or array.size != math.prod(shape):
+        return array
+    joined = array.shape[0] == shape[0] or array.shape[-1] == shape[-1]
+    return array.reshape(shape) if joined or len(shape) == 1 else array
 
 
 class Rule(NamedTuple):
@@ -78,13 +87,19 @@ class Rule(NamedTuple):
     Attributes:
       pattern: has to match the whole name.
       path: template as for `re.Match.expand`, dots in groups become `/`; several for an
-        array that is split; none for one that the model has no use for.
+        array that is split along its last axis; none for one that no model has a use
+        for.
       transform: from the file's layout to ours.
     """
 
     pattern: str
     path: str | tuple[str, ...]
     transform: Transform = as_is
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The templates, one or several."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 class Table(NamedTuple):
@@ -99,42 +114,71 @@ class Table(NamedTuple):
     rules: Sequence[Rule]
 
 
-def ignore(pattern: str) -> Rule:
-    """A rule for arrays that the model has no use for."""
-    return Rule(pattern, ())
-
-
-def norm_rules(pattern: str, path: str, names: Sequence[str]) -> list[Rule]:
-    """Rules for scale, bias, mean and variance, which the file calls `names`."""
-    ours = ("scale", "bias", "mean", "var")
-    rules = zip(names, ours, strict=True)
-    return [Rule(rf"{pattern}\.{name}", f"{path}/{our}") for name, our in rules]
-
-
-def torch_batch_norm(pattern: str, path: str) -> list[Rule]:
-    """Rules for a `torch.nn.BatchNorm2d`."""
-    names = ("weight", "bias", "running_mean", "running_var")
-    counter = ignore(rf"{pattern}\.num_batches_tracked")
-    return [*norm_rules(pattern, path, names), counter]
-
-
-def torch_conv(pattern: str, path: str) -> list[Rule]:
-    """Rules for a `torch.nn.Conv2d`."""
-    kernel = Rule(rf"{pattern}\.weight", f"{path}/kernel", conv_kernel)
-    return [kernel, Rule(rf"{pattern}\.bias", f"{path}/bias")]
-
-
-def torch_linear(pattern: str, path: str) -> list[Rule]:
-    """Rules for a `torch.nn.Linear`."""
-    kernel = Rule(rf"{pattern}\.weight", f"{path}/kernel", linear_kernel)
-    return [kernel, Rule(rf"{pattern}\.bias", f"{path}/bias")]
-
-
-def torch_layer_norm(pattern: str, path: str) -> list[Rule]:
-    """Rules for a `torch.nn.LayerNorm`."""
-    scale = Rule(rf"{pattern}\.weight", f"{path}/scale")
-    return [scale, Rule(rf"{pattern}\.bias", f"{path}/bias")]
-
-
 OWN = Table("this package's own names", [Rule("((?:backbone|head)/.+)", r"\1")])
 """Serves every network."""
+
+# What a module's arrays are called there and here. A `weight` is that of a convolution
+# or linear layer, or that of a norm: whichever the model has.
+Leaves = Sequence[Rule]
+TORCH: Leaves = (
+    Rule(r"\.weight", "/kernel", torch_kernel),
+    Rule(r"\.weight", "/scale"),
+    Rule(r"\.bias", "/bias"),
+    Rule(r"\.running_mean", "/mean"),
+    Rule(r"\.running_var", "/var"),
+    Rule(r"\.num_batches_tracked", ()),
+)
+KERAS: Leaves = (
+    Rule(r"\.kernel", "/kernel"),
+    Rule(r"\.depthwise_kernel", "/kernel", depthwise_kernel),
+    Rule(r"\.gamma", "/scale"),
+    Rule(r"\.beta", "/bias"),
+    Rule(r"\.moving_mean", "/mean"),
+    Rule(r"\.moving_variance", "/var"),
+)
+FLAX: Leaves = (
+    Rule("/kernel", "/kernel", flax_kernel),
+    Rule("/bias", "/bias", flax_kernel),
+    Rule("/scale", "/scale"),
+)
+# Arrays that are no module's.
+TOKENS = {"cls": class_token, "pos_embed": position_table}
+
+
+def published(
+    source: str,
+    leaves: Leaves,
+    places: Mapping[str, str | tuple[str, ...]],
+    prefix: str = "",
+    unused: str | None = None,
+) -> Table:
+    """The table of a file whose names are those of modules.
+
+    Args:
+      source: what the file is, in words for a message.
+      leaves: what a module's arrays are called: `TORCH`, `KERAS` or `FLAX`.
+      places: regex of a module's name -> its path, or several for one that is split.
+        Here `#` is any number, in the path the one that stands there in the name.
+        Paths are those of the backbone, but for `head`; `cls` and `pos_embed` are
+        arrays and no modules.
+      prefix: regex of what comes before all of these names.
+      unused: regex of whole names of arrays that the network has no use for.
+    """
+    rules = [Rule(unused, ())] if unused else []
+    for name, place in places.items():
+        pattern = prefix + name.replace("#", r"(\d+)")
+        paths = [_path(path) for path in Rule("", place).paths]
+        if place in TOKENS:
+            rules += [Rule(pattern, paths[0], TOKENS[place])]
+            continue
+        for leaf in leaves:
+            ends = [path + end for path in paths for end in leaf.paths]
+            rules += [Rule(pattern + leaf.pattern, tuple(ends), leaf.transform)]
+    return Table(source, rules)
+
+
+def _path(place: str) -> str:
+    """As a template: every `#` becomes the next group."""
+    numbers = itertools.count(1)
+    path = re.sub("#", lambda _: rf"\{next(numbers)}", place)
+    return path if path == "head" else f"backbone/{path}"

@@ -15,121 +15,96 @@ from experiments.models.layers import (
     normalise,
     pointwise_conv,
 )
-from experiments.models.naming import (
-    Rule,
-    Table,
-    torch_batch_norm,
-    torch_conv,
-    torch_linear,
-)
+from experiments.models.naming import TORCH, published
 
 EPSILON = 1e-5
 PUBLISHED_STAGES = 4
+EXPANSION = 4  # of a bottleneck's features over its inner ones
 
 # ---- What the arrays of published weights are called -------------------------------
 
-_BLOCK = r"layer\d\.\d+"
-
-TORCHVISION = Table(
-    "a ResNet as torchvision and timm name it",
-    [
-        *torch_conv(rf"((?:{_BLOCK}\.)?conv\d)", r"backbone/\1"),
-        *torch_batch_norm(rf"((?:{_BLOCK}\.)?bn\d)", r"backbone/\1"),
-        *torch_conv(rf"({_BLOCK}\.downsample)\.0", r"backbone/\1"),
-        *torch_batch_norm(rf"({_BLOCK}\.downsample)\.1", r"backbone/\1_bn"),
-        *torch_linear("fc", "head"),
-    ],
-)
+PLACES = {
+    "conv1": "conv1",
+    "bn1": "bn1",
+    "layer#.#.conv#": "layer#/#/conv#",
+    "layer#.#.bn#": "layer#/#/bn#",
+    "layer#.#.downsample.0": "layer#/#/downsample",
+    "layer#.#.downsample.1": "layer#/#/downsample_bn",
+    "fc": "head",
+}
+TORCHVISION = published("a ResNet as torchvision and timm name it", TORCH, PLACES)
 
 
-def _transformers() -> list[Rule]:
+def _places() -> dict[str, str]:
     """Stages and convolutions count from 0 there, and from 1 here."""
-    stem = r"(?:resnet\.)?embedder\.embedder"
-    rules = [
-        *torch_conv(rf"{stem}\.convolution", "backbone/conv1"),
-        *torch_batch_norm(rf"{stem}\.normalization", "backbone/bn1"),
-        *torch_linear(r"classifier\.1", "head"),
-    ]
-    for stage in range(4):
-        block = rf"(?:resnet\.)?encoder\.stages\.{stage}\.layers\.(\d+)"
-        path = rf"backbone/layer{stage + 1}/\1"
+    places = {
+        "embedder.embedder.convolution": "conv1",
+        "embedder.embedder.normalization": "bn1",
+        "classifier.1": "head",
+    }
+    for stage in range(PUBLISHED_STAGES):
+        block, path = f"encoder.stages.{stage}.layers.#", f"layer{stage + 1}/#"
+        places[f"{block}.shortcut.convolution"] = f"{path}/downsample"
+        places[f"{block}.shortcut.normalization"] = f"{path}/downsample_bn"
         for conv in range(3):
-            layer = rf"{block}\.layer\.{conv}"
-            rules += torch_conv(rf"{layer}\.convolution", f"{path}/conv{conv + 1}")
-            rules += torch_batch_norm(
-                rf"{layer}\.normalization", f"{path}/bn{conv + 1}"
-            )
-        shortcut = rf"{block}\.shortcut"
-        rules += torch_conv(rf"{shortcut}\.convolution", f"{path}/downsample")
-        rules += torch_batch_norm(
-            rf"{shortcut}\.normalization", f"{path}/downsample_bn"
-        )
-    return rules
+            layer = f"{block}.layer.{conv}"
+            places[f"{layer}.convolution"] = f"{path}/conv{conv + 1}"
+            places[f"{layer}.normalization"] = f"{path}/bn{conv + 1}"
+    return places
 
 
-TRANSFORMERS = Table("a ResNet as transformers names it", _transformers())
+TRANSFORMERS = published(
+    "a ResNet as transformers names it", TORCH, _places(), prefix=r"(?:resnet\.)?"
+)
 
 # ---- The network -------------------------------------------------------------------
 
 
-class BasicBlock(nnx.Module):
-    """Two 3 x 3 convolutions beside a shortcut."""
-
-    expansion = 1
+class Block(nnx.Module):
+    """Two convolutions of 3 x 3 beside a shortcut, or one between two of 1 x 1."""
 
     def __init__(
-        self, features_in: int, features: int, stride: int, *, norm: bool, **options
+        self,
+        features_in: int,
+        features: int,
+        stride: int,
+        *,
+        bottleneck: bool,
+        layers: "_Layers",
     ):
-        layer = _Layers(norm, options)
-        self.conv1 = layer.conv(features_in, features, 3, stride)
-        self.bn1 = layer.norm(features)
-        self.conv2 = layer.conv(features, features, 3)
-        self.bn2 = layer.norm(features)
-        self.downsample, self.downsample_bn = layer.shortcut(
-            features_in, features, stride
-        )
+        inner = features // EXPANSION if bottleneck else features
+        plan = [(inner, 3, stride), (features, 3, 1)]
+        if bottleneck:
+            plan = [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
+        self.length = len(plan)
+        width = features_in
+        for index, (wanted, size, step) in enumerate(plan, 1):
+            setattr(self, f"conv{index}", layers.conv(width, wanted, size, step))
+            setattr(self, f"bn{index}", layers.norm(wanted))
+            width = wanted
+        self.downsample = self.downsample_bn = nnx.data(None)
+        if stride > 1 or features_in != features:
+            self.downsample = layers.conv(features_in, features, 1, stride)
+            self.downsample_bn = layers.norm(features)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps `(n, h, w, features_in)` to `(n, h / stride, w / stride, features)`."""
-        y = nnx.relu(normalise(self.bn1, self.conv1(x), train))
-        y = normalise(self.bn2, self.conv2(y), train)
-        return nnx.relu(y + _shortcut(self, x, train))
-
-
-class Bottleneck(nnx.Module):
-    """A 3 x 3 convolution between two 1 x 1 ones, beside a shortcut."""
-
-    expansion = 4
-
-    def __init__(
-        self, features_in: int, features: int, stride: int, *, norm: bool, **options
-    ):
-        layer = _Layers(norm, options)
-        inner = features // self.expansion
-        self.conv1 = layer.conv(features_in, inner, 1)
-        self.bn1 = layer.norm(inner)
-        self.conv2 = layer.conv(inner, inner, 3, stride)
-        self.bn2 = layer.norm(inner)
-        self.conv3 = layer.conv(inner, features, 1)
-        self.bn3 = layer.norm(features)
-        self.downsample, self.downsample_bn = layer.shortcut(
-            features_in, features, stride
-        )
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps `(n, h, w, features_in)` to `(n, h / stride, w / stride, features)`."""
-        y = nnx.relu(normalise(self.bn1, self.conv1(x), train))
-        y = nnx.relu(normalise(self.bn2, self.conv2(y), train))
-        y = normalise(self.bn3, self.conv3(y), train)
-        return nnx.relu(y + _shortcut(self, x, train))
+        y = x
+        for index in range(1, self.length + 1):
+            y = nnx.relu(y) if index > 1 else y
+            conv, norm = getattr(self, f"conv{index}"), getattr(self, f"bn{index}")
+            y = normalise(norm, conv(y), train)
+        if self.downsample is not None:
+            x = normalise(self.downsample_bn, self.downsample(x), train)
+        return nnx.relu(y + x)
 
 
 class ResNet(Backbone):
     """A stem of stride 4 and stages of residual blocks, all but the first of stride 2.
 
     Args:
-      block: `BasicBlock` or `Bottleneck`.
       depths: how many blocks each stage has.
+      bottleneck: whether blocks are of three convolutions and four times as wide.
       norm: whether batch norm follows every convolution. Without, convolutions have a
         bias, as they do once batch norm is folded into them.
       stem: features of the first convolution.
@@ -144,9 +119,9 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         *,
+        bottleneck: bool = False,
         norm: bool = True,
         stem: int = 64,
         widths: Sequence[int] | None = None,
@@ -155,24 +130,26 @@ class ResNet(Backbone):
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        options = {"norm": norm, "dtype": dtype, "rngs": rngs}
-        layer = _Layers(norm, {"dtype": dtype, "rngs": rngs})
+        layers = _Layers(norm, {"dtype": dtype, "rngs": rngs})
         self.folded_epsilon = None if norm else EPSILON
         self.dtype = jnp.dtype(dtype)
         self.mean, self.std = mean, std
-        self.conv1 = layer.conv(3, stem, 7, 2)
-        self.bn1 = layer.norm(stem)
-        self.num_stages = len(depths)
-        features_in = stem
+        self.conv1, self.bn1 = layers.conv(3, stem, 7, 2), layers.norm(stem)
+        self.num_stages, self.width = len(depths), stem
+        first = stem * (EXPANSION if bottleneck else 1)
         for index, depth in enumerate(depths):
-            features = widths[index] if widths else stem * block.expansion * 2**index
+            features = widths[index] if widths else first * 2**index
             stage = []
             for position in range(depth):
                 stride = 2 if index and not position else 1
-                stage.append(block(features_in, features, stride, **options))
-                features_in = features
+                block = Block(
+                    *(self.width, features, stride),
+                    bottleneck=bottleneck,
+                    layers=layers,
+                )
+                stage.append(block)
+                self.width = features
             setattr(self, f"layer{index + 1}", nnx.List(stage))
-        self.width = features_in
 
     def leaves_out(self, path: str) -> bool:
         """A trunk has fewer stages than the four that are published."""
@@ -215,23 +192,12 @@ class _Layers:
             return nnx.data(None)
         return batch_norm(features, epsilon=EPSILON, **self._options)
 
-    def shortcut(self, features_in: int, features: int, stride: int) -> tuple[Any, Any]:
-        if stride == 1 and features_in == features:
-            return nnx.data(None), nnx.data(None)
-        return self.conv(features_in, features, 1, stride), self.norm(features)
-
-
-def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, train: bool) -> jax.Array:
-    if block.downsample is None:
-        return x
-    return normalise(block.downsample_bn, block.downsample(x), train)
-
 
 NETWORKS = {
     # Batch norm folded in, without the last stage: 256 features at stride 16.
-    "resnet18-trunk": functools.partial(ResNet, BasicBlock, (2, 2, 2), norm=False),
-    "resnet18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2)),
-    "resnet18-nf": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2), norm=False),
-    "resnet50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3)),
-    "resnet50-nf": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3), norm=False),
+    "resnet18-trunk": functools.partial(ResNet, (2, 2, 2), norm=False),
+    "resnet18": functools.partial(ResNet, (2, 2, 2, 2)),
+    "resnet18-nf": functools.partial(ResNet, (2, 2, 2, 2), norm=False),
+    "resnet50": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True),
+    "resnet50-nf": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, norm=False),
 }

@@ -1,7 +1,6 @@
 """The vision transformer (Dosovitskiy et al. 2021), and the visual tower of CLIP."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,18 +9,7 @@ from flax import nnx
 
 from experiments.models.backbone import HALF, Backbone
 from experiments.models.layers import patch_conv
-from experiments.models.naming import (
-    Rule,
-    Table,
-    class_token,
-    fused_bias,
-    fused_kernel,
-    ignore,
-    position_table,
-    torch_conv,
-    torch_layer_norm,
-    torch_linear,
-)
+from experiments.models.naming import FLAX, TORCH, published
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -30,92 +18,88 @@ _POSITIONS = nnx.initializers.uniform(0.02)
 
 # ---- What the arrays of published weights are called -------------------------------
 
-_QKV = ("query", "key", "value")
+QUERY, KEY, VALUE = (f"blocks/#/attention/{name}" for name in ("query", "key", "value"))
 
-
-def _timm() -> list[Rule]:
-    block, path = r"blocks\.(\d+)", r"backbone/blocks/\1"
-    qkv = tuple(f"{path}/attention/{name}" for name in _QKV)
-    kernels, biases = (tuple(f"{p}/{leaf}" for p in qkv) for leaf in ("kernel", "bias"))
-    return [
-        Rule("cls_token", "backbone/cls", class_token),
-        Rule("pos_embed", "backbone/pos_embed", position_table),
-        *torch_conv(r"patch_embed\.proj", "backbone/patches"),
-        *torch_layer_norm(rf"{block}\.norm([12])", rf"{path}/norm\2"),
-        Rule(rf"{block}\.attn\.qkv\.weight", kernels, fused_kernel),
-        Rule(rf"{block}\.attn\.qkv\.bias", biases, fused_bias),
-        *torch_linear(rf"{block}\.attn\.proj", f"{path}/attention/out"),
-        *torch_linear(rf"{block}\.mlp\.fc1", f"{path}/hidden"),
-        *torch_linear(rf"{block}\.mlp\.fc2", f"{path}/out"),
-        *torch_layer_norm("norm", "backbone/norm"),
-        *torch_linear("head", "head"),
-    ]
-
-
-def _transformers() -> list[Rule]:
-    """As files have it, `encoder.layer.0`, and as transformers 5 does in memory."""
-    outer = r"(?:vit\.)?"
-    block = rf"{outer}(?:encoder\.layer|layers)\.(\d+)"
-    path = r"backbone/blocks/\1"
-    rules = [
-        Rule(rf"{outer}embeddings\.cls_token", "backbone/cls", class_token),
-        Rule(
-            rf"{outer}embeddings\.position_embeddings",
-            "backbone/pos_embed",
-            position_table,
-        ),
-        *torch_conv(
-            rf"{outer}embeddings\.patch_embeddings\.projection", "backbone/patches"
-        ),
-        *torch_layer_norm(rf"{block}\.layernorm_before", f"{path}/norm1"),
-        *torch_layer_norm(rf"{block}\.layernorm_after", f"{path}/norm2"),
-        *torch_layer_norm(rf"{outer}layernorm", "backbone/norm"),
-        *torch_linear("classifier", "head"),
-        ignore(rf"{outer}(?:pooler\..*|embeddings\.mask_token)"),
-    ]
-    linears = {
-        r"attention\.(?:output\.dense|o_proj)": "attention/out",
-        r"(?:intermediate\.dense|mlp\.fc1)": "hidden",
-        r"(?:output\.dense|mlp\.fc2)": "out",
-    }
-    for name in _QKV:
-        pattern = rf"attention\.(?:attention\.{name}|{name[0]}_proj)"
-        linears[pattern] = f"attention/{name}"
-    for pattern, target in linears.items():
-        rules += torch_linear(rf"{block}\.{pattern}", f"{path}/{target}")
-    return rules
-
-
-def _clip() -> list[Rule]:
-    outer = r"(?:vision_model\.)?"
-    block = rf"{outer}encoder\.layers\.(\d+)"
-    path, embeddings = r"backbone/blocks/\1", rf"{outer}embeddings"
-    rules = [
-        Rule(rf"{embeddings}\.class_embedding", "backbone/cls", class_token),
-        Rule(
-            rf"{embeddings}\.position_embedding\.weight",
-            "backbone/pos_embed",
-            position_table,
-        ),
-        *torch_conv(rf"{embeddings}\.patch_embedding", "backbone/patches"),
-        *torch_layer_norm(rf"{outer}pre_layrnorm", "backbone/pre_norm"),
-        *torch_layer_norm(rf"{block}\.layer_norm([12])", rf"{path}/norm\2"),
-        *torch_linear(rf"{block}\.self_attn\.out_proj", f"{path}/attention/out"),
-        *torch_linear(rf"{block}\.mlp\.fc1", f"{path}/hidden"),
-        *torch_linear(rf"{block}\.mlp\.fc2", f"{path}/out"),
-        *torch_layer_norm(rf"{outer}post_layernorm", "backbone/norm"),
-        ignore(rf"{embeddings}\.position_ids"),
-        ignore(r"text_model\..*|(?:text|visual)_projection\.weight|logit_scale"),
-    ]
-    for name in _QKV:
-        pattern = rf"{block}\.self_attn\.{name[0]}_proj"
-        rules += torch_linear(pattern, f"{path}/attention/{name}")
-    return rules
-
-
-TIMM = Table("a vision transformer as timm names it", _timm())
-TRANSFORMERS = Table("a vision transformer as transformers names it", _transformers())
-CLIP = Table("the visual tower of CLIP as transformers names it", _clip())
+TIMM = published(
+    "a vision transformer as timm names it",
+    TORCH,
+    {
+        "cls_token": "cls",
+        "pos_embed": "pos_embed",
+        "patch_embed.proj": "patches",
+        "blocks.#.norm#": "blocks/#/norm#",
+        "blocks.#.attn.qkv": (QUERY, KEY, VALUE),
+        "blocks.#.attn.proj": "blocks/#/attention/out",
+        "blocks.#.mlp.fc1": "blocks/#/hidden",
+        "blocks.#.mlp.fc2": "blocks/#/out",
+        "norm": "norm",
+        "head": "head",
+    },
+)
+# As files have it, `encoder.layer.0`, and as transformers 5 does in memory.
+_LAYER = "(?:encoder.layer|layers).#"
+TRANSFORMERS = published(
+    "a vision transformer as transformers names it",
+    TORCH,
+    {
+        "embeddings.cls_token": "cls",
+        "embeddings.position_embeddings": "pos_embed",
+        "embeddings.patch_embeddings.projection": "patches",
+        f"{_LAYER}.layernorm_before": "blocks/#/norm1",
+        f"{_LAYER}.layernorm_after": "blocks/#/norm2",
+        f"{_LAYER}.attention.(?:attention.query|q_proj)": QUERY,
+        f"{_LAYER}.attention.(?:attention.key|k_proj)": KEY,
+        f"{_LAYER}.attention.(?:attention.value|v_proj)": VALUE,
+        f"{_LAYER}.attention.(?:output.dense|o_proj)": "blocks/#/attention/out",
+        f"{_LAYER}.(?:intermediate.dense|mlp.fc1)": "blocks/#/hidden",
+        f"{_LAYER}.(?:output.dense|mlp.fc2)": "blocks/#/out",
+        "layernorm": "norm",
+        "classifier": "head",
+    },
+    prefix=r"(?:vit\.)?",
+    unused=r".*pooler\..*|.*mask_token",
+)
+_BLOCK = "Transformer/encoderblock_#"
+_ATTENTION = f"{_BLOCK}/MultiHeadDotProductAttention_1"
+BIG_VISION = published(
+    "a vision transformer as big_vision names it",
+    FLAX,
+    {
+        "cls": "cls",
+        "(?:Transformer/posembed_input/)?pos_embedding": "pos_embed",
+        "embedding": "patches",
+        f"{_BLOCK}/LayerNorm_0": "blocks/#/norm1",
+        f"{_ATTENTION}/query": QUERY,
+        f"{_ATTENTION}/key": KEY,
+        f"{_ATTENTION}/value": VALUE,
+        f"{_ATTENTION}/out": "blocks/#/attention/out",
+        f"{_BLOCK}/LayerNorm_2": "blocks/#/norm2",
+        f"{_BLOCK}/MlpBlock_3/Dense_0": "blocks/#/hidden",
+        f"{_BLOCK}/MlpBlock_3/Dense_1": "blocks/#/out",
+        "Transformer/encoder_norm": "norm",
+        "head": "head",
+    },
+)
+CLIP = published(
+    "the visual tower of CLIP as transformers names it",
+    TORCH,
+    {
+        "embeddings.class_embedding": "cls",
+        "embeddings.position_embedding.weight": "pos_embed",
+        "embeddings.patch_embedding": "patches",
+        "pre_layrnorm": "pre_norm",
+        "encoder.layers.#.layer_norm#": "blocks/#/norm#",
+        "encoder.layers.#.self_attn.q_proj": QUERY,
+        "encoder.layers.#.self_attn.k_proj": KEY,
+        "encoder.layers.#.self_attn.v_proj": VALUE,
+        "encoder.layers.#.self_attn.out_proj": "blocks/#/attention/out",
+        "encoder.layers.#.mlp.fc1": "blocks/#/hidden",
+        "encoder.layers.#.mlp.fc2": "blocks/#/out",
+        "post_layernorm": "norm",
+    },
+    prefix=r"(?:vision_model\.)?",
+    unused=r".*position_ids|text_model\..*|\w+_projection\..*|logit_scale",
+)
 
 # ---- The network -------------------------------------------------------------------
 
@@ -180,9 +164,7 @@ class ViT(Backbone):
       image_size: side of the images, a multiple of `patch`; position tables of another
         one are interpolated when weights are loaded.
       patch: side of a patch.
-      epsilon: of the layer norms: 1e-12 in transformers, 1e-6 in timm.
-      clip: the variant of CLIP: a norm before the blocks, no bias for the patches, the
-        quick GELU, norms with 1e-5, and CLIP's colours.
+      epsilon: of the layer norms: 1e-12 in transformers, 1e-6 in timm and big_vision.
       mean: of each colour channel, in units of 255: as the weights were trained with.
       std: the same.
       dtype: in which it computes.
@@ -193,7 +175,10 @@ class ViT(Backbone):
     """
 
     sized = True
-    tables = (TIMM, TRANSFORMERS, CLIP)
+    tables = (TIMM, TRANSFORMERS, BIG_VISION)
+    mean, std = HALF, HALF
+    epsilon = 1e-12
+    clip = False
 
     def __init__(
         self,
@@ -204,7 +189,6 @@ class ViT(Backbone):
         image_size: int = 224,
         patch: int = 16,
         epsilon: float | None = None,
-        clip: bool = False,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
         dtype: Any = jnp.float32,
@@ -216,29 +200,20 @@ class ViT(Backbone):
                 f" {image_size}"
             )
         options = {"dtype": dtype, "rngs": rngs}
-        epsilon = epsilon or (1e-5 if clip else 1e-12)
-        self.clip = clip
+        clip, norm = self.clip, {"epsilon": epsilon or self.epsilon, **options}
         self.width, self.image_size, self.grid = width, image_size, image_size // patch
         self.dtype = jnp.dtype(dtype)
-        self.mean = mean or (CLIP_MEAN if clip else HALF)
-        self.std = std or (CLIP_STD if clip else HALF)
+        self.mean, self.std = mean or self.mean, std or self.std
         self.patches = patch_conv(3, width, patch, use_bias=not clip, **options)
         self.cls = nnx.Param(jnp.zeros((1, 1, width)))
         self.pos_embed = nnx.Param(
             _POSITIONS(rngs.params(), (1, self.grid**2 + 1, width))
         )
-        self.pre_norm = nnx.data(
-            nnx.LayerNorm(width, epsilon=epsilon, **options) if clip else None
-        )
+        self.pre_norm = nnx.data(nnx.LayerNorm(width, **norm) if clip else None)
         self.blocks = nnx.List(
-            EncoderBlock(width, heads, epsilon=epsilon, quick=clip, **options)
-            for _ in range(depth)
+            EncoderBlock(width, heads, quick=clip, **norm) for _ in range(depth)
         )
-        self.norm = nnx.LayerNorm(width, epsilon=epsilon, **options)
-
-    def named_by(self) -> Sequence[Table]:
-        """CLIP's visual tower has tensors that others lack."""
-        return (CLIP,) if self.clip else (TIMM, TRANSFORMERS)
+        self.norm = nnx.LayerNorm(width, **norm)
 
     def tokens(self, images: jax.Array) -> jax.Array:
         """Maps images to normalised tokens `(n, 1 + patches, width)`, the class first.
@@ -271,9 +246,18 @@ class ViT(Backbone):
         return self.tokens(images)[:, 0].astype(jnp.float32)
 
 
+class VisualTower(ViT):
+    """CLIP's: a norm before the blocks, no bias for the patches, the quick GELU."""
+
+    tables = (CLIP,)
+    mean, std = CLIP_MEAN, CLIP_STD
+    epsilon = 1e-5
+    clip = True
+
+
 NETWORKS = {
     "vit-tiny-16": functools.partial(ViT, 192, 12, 3),
     "vit-small-16": functools.partial(ViT, 384, 12, 6),
     "vit-base-16": functools.partial(ViT, 768, 12, 12),
-    "clip-vit-base-16": functools.partial(ViT, 768, 12, 12, clip=True),
+    "clip-vit-base-16": functools.partial(VisualTower, 768, 12, 12),
 }

@@ -1,26 +1,50 @@
 """Fills a model with published weights from an npz, safetensors or torch file."""
 
+import collections
+import functools
+import itertools
 import pathlib
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from experiments.models.backbone import Backbone, names_and_leaves, replace
+from experiments.models.files import (
+    FLOATS,
+    Stored,
+    WeightsError,
+    contents,
+    listed,
+    unfit,
+    values,
+)
 from experiments.models.naming import OWN, Rule, Table
 
-Arrays = dict[str, np.ndarray]
+__all__ = ["WeightsError", "load_weights", "located"]
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 NORM = ("scale", "bias", "mean", "var")  # of a batch norm
-# What training scripts wrap a state dict in.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+ADVICE = (
+    "Choose the model that the weights were made for, or load_weights with a table of"
+    " your own."
+)
 
 
-class WeightsError(ValueError):
-    """A file of weights is missing, unreadable or of another architecture."""
+def located(path: str | pathlib.Path) -> pathlib.Path:
+    """The file that is meant, fetched if it is `hf:organisation/name` and not cached.
+
+    Raises:
+      WeightsError: it cannot be fetched.
+    """
+    from experiments.models import hub  # few weights come from there
+
+    if str(path).startswith(hub.PREFIX):
+        return hub.fetch(str(path))
+    return pathlib.Path(path)
 
 
 def load_weights(
@@ -35,238 +59,180 @@ def load_weights(
 
     Args:
       model: as `experiments.models.create` makes it.
-      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin` of torch. Pickled code is
-        never run: of a torch file only tensors are read.
+      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin`, `.tar` of torch; or
+        `hf:organisation/name` of the Hugging Face hub, with `:file` and `@revision` if
+        need be. Pickled code is never run: of a torch file only tensors are read.
       table: names in the file -> paths in the model. By default the one among those of
         this backbone that knows most names.
 
     Raises:
-      WeightsError: the file cannot be read, lacks parameters of the backbone, has
-        arrays that the table gives no place, or shapes do not agree; names them.
+      WeightsError: the file cannot be had or read, lacks parameters of the backbone,
+        has arrays that the table gives no place, shapes do not agree, or numbers are
+        not finite; names them.
     """
-    path = pathlib.Path(path)
-    arrays = read(path)
+    path = located(path)
+    stored = contents(path)
     if table is None:
-        table = _choose(model, arrays, path)
+        table = _choose(model, list(stored), path)
     elif not isinstance(table, Table):
         table = Table("a file for the given table", table)
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
     # Published weights have batch norm; a network without takes it up in its kernels.
-    folds = _has_statistics(arrays, table)
+    ends = [
+        path for name in stored for _, paths in _matches(table, name) for path in paths
+    ]
+    folds = any(path.endswith("/mean") for path in ends)
     epsilon = model.backbone.folded_epsilon if folds else None
     shapes = shapes if epsilon is None else with_norms(shapes)
-    placed, problems = _place(arrays, table, shapes, model.backbone.leaves_out)
+    places, problems = _places(stored, table, shapes, model.backbone.leaves_out)
     if problems:
-        raise WeightsError(
-            f"{path}, {table.source}, does not fit the {type(model.backbone).__name__}"
-            + "".join(f"\n  {problem}" for problem in problems)
-            + "\nChoose the model that the weights were made for, or load_weights with"
-            " a table of your own."
+        raise unfit(
+            path,
+            f"{table.source}, which does not fit the {type(model.backbone).__name__}; "
+            + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items())
+            + f". {ADVICE}",
         )
-    if epsilon is not None:
-        placed = fold(placed, epsilon)
-    replace(model, lambda name, leaf: placed.get(name, leaf))
+    arrays = {}
+    for name, array in values(path, {name: stored[name] for name in places}).items():
+        arrays |= places[name].arrays(array)
+    for name in arrays:
+        if name.endswith("/var") and np.min(arrays[name]) < 0:
+            raise unfit(path, f"expected variances for {name}, got negative numbers.")
+    arrays = arrays if epsilon is None else fold(arrays, epsilon)
+    replace(model, lambda name, leaf: arrays.get(name, leaf))
 
 
-def _has_statistics(arrays: Arrays, table: Table) -> bool:
-    paths = (path for name in arrays for path in _destination(table, name)[1])
-    return any(path.endswith("/mean") for path in paths)
-
-
-def _choose(model: Any, arrays: Arrays, path: pathlib.Path) -> Table:
+def _choose(model: Any, names: list[str], path: pathlib.Path) -> Table:
     """The table that gives most arrays a place, if it is one for this backbone."""
 
     def known(table: Table) -> int:
-        return sum(_destination(table, name)[0] is not None for name in arrays)
+        return sum(next(_matches(table, name), None) is not None for name in names)
 
-    expected = (*model.backbone.named_by(), OWN)
+    expected = (*model.backbone.tables, OWN)
     best = max(expected, key=known)
-    networks = Backbone.__subclasses__()
-    other = max((t for network in networks for t in network.tables), key=known)
+    other = max(_all_tables(Backbone), key=known)
     if known(best) and known(best) >= known(other):
         return best
-    guess = f"It looks like {other.source}" if known(other) else "It holds"
-    raise WeightsError(
-        f"{path}: expected {' or '.join(table.source for table in expected)}."
-        f" {guess}: {_listed(list(arrays))}. Choose the model that the weights were"
-        " made for, or load_weights with a table of your own."
-    )
+    guess = f"looks like {other.source}" if known(other) else "holds"
+    wanted = " or ".join(table.source for table in expected)
+    raise unfit(path, f"expected {wanted}; it {guess}: {listed(names)}. {ADVICE}")
 
 
-def _place(
-    arrays: Arrays,
+def _all_tables(network: type[Backbone]) -> list[Table]:
+    children = map(_all_tables, network.__subclasses__())
+    return [*network.tables, *itertools.chain.from_iterable(children)]
+
+
+class _Place(NamedTuple):
+    """Where an array of the file goes: the shapes by path, several if it is split."""
+
+    rule: Rule
+    shapes: Shapes
+
+    def arrays(self, array: Any) -> dict[str, Any]:
+        """From the file's layout to ours, by path in the model."""
+        shape, parts = next(iter(self.shapes.values())), len(self.shapes)
+        whole = shape if parts == 1 else (*shape[:-1], parts * shape[-1])
+        array = self.rule.transform(array, whole)
+        if parts == 1 or array.shape != whole:
+            return dict.fromkeys(self.shapes, array)
+        edges = [i * shape[-1] for i in range(parts + 1)]
+        pieces = (array[..., a:b] for a, b in itertools.pairwise(edges))
+        return dict(zip(self.shapes, pieces, strict=True))
+
+
+def _places(
+    stored: Mapping[str, Stored],
     table: Table,
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Shapes,
     leaves_out: Callable[[str], bool],
-) -> tuple[Arrays, list[str]]:
-    """Arrays by path in the model, and what is wrong with them.
+) -> tuple[dict[str, _Place], dict[str, list[str]]]:
+    """The place of every array that the model takes, and what is wrong, by shapes only.
 
     A head is taken if it fits and left out if not: a new one replaces it then. So is
     what `leaves_out` says the network goes without.
     """
-    placed: Arrays = {}
-    unused: list[str] = []
-    mismatches: dict[str, str] = {}
-    for name, array in arrays.items():
-        rule, paths = _destination(table, name)
-        if rule is None or not shapes.keys() >= set(paths):
-            spare = paths and (_in_head(paths[0]) or all(map(leaves_out, paths)))
-            unused += [] if spare else [name]
+    places: dict[str, _Place] = {}
+    settled: set[str] = set()
+    problems: dict[str, list[str]] = collections.defaultdict(list)
+    for name, array in stored.items():
+        matches = list(_matches(table, name))
+        fitting = [match for match in matches if shapes.keys() >= set(match[1])]
+        rule, paths = (*fitting, *matches, (None, ()))[0]
+        spare = paths and (_in_head(paths[0]) or all(map(leaves_out, paths)))
+        if not fitting and not spare:
+            problems["no place in the model for"].append(name)
+        if not fitting or rule is None or not paths:
             continue
-        targets = [shapes[path] for path in paths]
-        pieces = rule.transform(array, targets) if paths else ()
-        for path, piece, target in zip(paths, pieces, targets, strict=True):
-            if piece.shape == target:
-                placed[path] = piece
-            elif not _in_head(path):
-                mismatches[path] = f"{name} {array.shape} for {path} {target}"
-    settled = placed.keys() | mismatches.keys()
-    missing = [path for path in shapes if path not in settled and not _in_head(path)]
-    lists = {
-        "missing in the file": missing,
-        "no place in the model for": unused,
-        "shapes differ": list(mismatches.values()),
-    }
-    return placed, [
-        f"{what}: {_listed(names)}" for what, names in lists.items() if names
-    ]
+        place = _Place(rule, {path: shapes[path] for path in paths})
+        # Traced, as an array that a file announces may be larger than any memory.
+        ours = jax.eval_shape(
+            place.arrays, jax.ShapeDtypeStruct(array.shape, np.float32)
+        )
+        wrong = next((path for path in paths if ours[path].shape != shapes[path]), "")
+        if _in_head(wrong):
+            continue
+        if array.kind not in FLOATS:
+            problems["expected floating-point numbers"].append(f"{name} ({array.kind})")
+        elif wrong:
+            problems["shapes differ"].append(
+                f"{name} {array.shape} for {wrong} {shapes[wrong]}"
+            )
+        elif settled.isdisjoint(paths):
+            places[name] = place
+        else:
+            problems["a second array for"].append(paths[0])
+        settled |= set(paths)
+    missing = [p for p in shapes if p not in settled and not _in_head(p)]
+    return places, problems | ({"missing in the file": missing} if missing else {})
 
 
 def _in_head(path: str) -> bool:
     return path.startswith("head/")
 
 
-def _destination(table: Table, name: str) -> tuple[Rule | None, tuple[str, ...]]:
-    """The first rule for a name in the file, and the paths that it gives."""
+_compiled = functools.cache(re.compile)  # more of them than re itself would keep
+
+
+def _matches(table: Table, name: str) -> Iterator[tuple[Rule, tuple[str, ...]]]:
+    """The rules for a name in the file, and the paths that they give."""
     for rule in table.rules:
-        if match := re.fullmatch(rule.pattern, name):
-            paths = (rule.path,) if isinstance(rule.path, str) else rule.path
-            return rule, tuple(match.expand(p).replace(".", "/") for p in paths)
-    return None, ()
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+        if match := _compiled(rule.pattern).fullmatch(name):
+            yield rule, tuple(match.expand(p).replace(".", "/") for p in rule.paths)
 
 
 # ---- Batch norm, folded into convolutions for a network without it ---------------
 
 
-def norm_of(conv: str) -> str:
-    """The norm after a convolution: `bn1` for `conv1`, `x_bn` for a module `x`."""
-    module, _, name = conv.rpartition("/")
-    known = name.startswith("conv")
-    return f"{module}/{name.replace('conv', 'bn') if known else f'{name}_bn'}"
-
-
-def with_norms(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def with_norms(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The shapes of the same network with a norm in place of every bias."""
-    convs = _convolutions(shapes)
-    norms = {
-        f"{norm_of(conv)}/{leaf}": (shapes[f"{conv}/kernel"][-1],)
-        for conv in convs
+    norms = _norms(shapes)
+    added = {
+        f"{norm}/{leaf}": shapes[f"{conv}/kernel"][-1:]
+        for conv, norm in norms.items()
         for leaf in NORM
     }
-    biases = {f"{conv}/bias" for conv in convs}
-    return {name: s for name, s in shapes.items() if name not in biases} | norms
+    biases = {f"{conv}/bias" for conv in norms}
+    return {name: s for name, s in shapes.items() if name not in biases} | added
 
 
-def fold(arrays: Arrays, epsilon: float) -> Arrays:
+def fold(arrays: dict[str, Any], epsilon: float) -> dict[str, Any]:
     """Kernels scaled and biases made so that the norms are not needed."""
-    folded = {name: a for name, a in arrays.items() if name.startswith("head/")}
-    for conv in _convolutions(arrays):
-        scale, bias, mean, var = (arrays[f"{norm_of(conv)}/{leaf}"] for leaf in NORM)
+    folded = {name: a for name, a in arrays.items() if _in_head(name)}
+    for conv, norm in _norms(arrays).items():
+        scale, bias, mean, var = (arrays[f"{norm}/{leaf}"] for leaf in NORM)
         factor = scale / np.sqrt(var + epsilon)
-        kernel = arrays[f"{conv}/kernel"]
-        folded[f"{conv}/kernel"] = kernel * factor.reshape(1, 1, 1, -1)
+        folded[f"{conv}/kernel"] = arrays[f"{conv}/kernel"] * factor.reshape(
+            1, 1, 1, -1
+        )
         folded[f"{conv}/bias"] = bias - mean * factor
     return folded
 
 
-def _convolutions(names: Mapping[str, object]) -> list[str]:
-    return [
-        name.removesuffix("/kernel")
-        for name in names
-        if name.startswith("backbone/") and name.endswith("/kernel")
-    ]
-
-
-# ---- Files -------------------------------------------------------------------------
-
-
-def read(path: pathlib.Path) -> Arrays:
-    """All arrays of a file by name.
-
-    Raises:
-      WeightsError: the file is missing, damaged, or of another kind.
-    """
-    readers = {
-        ".npz": _read_npz,
-        ".safetensors": _read_safetensors,
-        ".pt": _read_torch,
-        ".pth": _read_torch,
-        ".bin": _read_torch,
-    }
-    if path.suffix not in readers:
-        raise WeightsError(
-            f"{path}: expected a file of weights, {', '.join(readers)}; got"
-            f" {path.suffix or 'no suffix'!r}"
-        )
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file")
-    arrays = readers[path.suffix](path)
-    if not arrays:
-        raise WeightsError(f"{path} holds no arrays")
-    return arrays
-
-
-def _read_npz(path: pathlib.Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be read as an npz: {error}") from error
-
-
-def _read_safetensors(path: pathlib.Path) -> Arrays:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.flax import load_file
-    except ImportError as error:
-        raise WeightsError(f"{path}: pip install safetensors to read it") from error
-    try:
-        # Through jax, as numpy alone has no bfloat16.
-        return {name: np.asarray(array) for name, array in load_file(path).items()}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}") from error
-
-
-def _read_torch(path: pathlib.Path) -> Arrays:
-    try:
-        import torch
-    except ImportError as error:
-        raise WeightsError(
-            f"{path}: pip install torch to read it, or save it as safetensors"
-        ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, and pickled code is never run. Save the"
-            " bare state_dict: torch.save(model.state_dict(), path)."
-        ) from error
-    except Exception as error:  # a damaged file fails in any way
-        raise WeightsError(f"{path} cannot be read as torch's: {error}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise WeightsError(
-            f"{path}: expected a state_dict, got {type(content).__name__}"
-        )
-    return {
-        name.removeprefix("module."): value.float().numpy()
-        for name, value in content.items()
-        if isinstance(value, torch.Tensor)
-    }
+def _norms(names: Iterable[str]) -> dict[str, str]:
+    """The norm of every convolution: `bn1` of `conv1`, `x_bn` of a module `x`."""
+    kernels = filter(re.compile("backbone/.*/kernel").fullmatch, names)
+    convs = [name.removesuffix("/kernel") for name in kernels]
+    numbered = [re.sub(r"/conv(\d+)$", r"/bn\1", conv) for conv in convs]
+    pairs = zip(convs, numbered, strict=True)
+    return {conv: norm if norm != conv else f"{conv}_bn" for conv, norm in pairs}

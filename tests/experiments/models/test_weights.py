@@ -1,6 +1,14 @@
+"""What fills a model, and every file that does not, with the words that say why."""
+
+import io
+import json
 import pathlib
 import pickle
+import struct
 import sys
+import tracemalloc
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,29 +21,13 @@ from experiments import models
 from experiments.models import backbone
 from experiments.models.naming import Rule
 from experiments.models.weights import WeightsError, load_weights
+from tiny_networks import arrays_of, as_published, assert_same, tiny
 
-TRUNK = "resnet18-trunk"
-
-
-def create(name=TRUNK, seed=0, classes=4, **options):
-    return models.create(name, classes, rngs=nnx.Rngs(seed), **options)
+SUFFIXES = [".npz", ".safetensors", ".pt", ".pth", ".bin", ".tar"]
 
 
-def arrays_of(model):
-    leaves = backbone.names_and_leaves(model)
-    return {name: np.asarray(leaf) for name, leaf in leaves.items()}
-
-
-def torchvision_arrays(name=TRUNK):
-    """A ResNet under torchvision's names, as (h, w, in, out), of another seed."""
-    return {
-        name.removeprefix("backbone/")
-        .replace("downsample", "downsample.0")
-        .replace("kernel", "weight")
-        .replace("/", "."): array
-        for name, array in arrays_of(create(name, seed=1)).items()
-        if name.startswith("backbone/")
-    }
+def torch():
+    return pytest.importorskip("torch", reason="needs torch of the extra `parity`")
 
 
 def save(path, arrays):
@@ -45,117 +37,232 @@ def save(path, arrays):
         numpy = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
         numpy.save_file({k: v.copy() for k, v in arrays.items()}, path)
     else:
-        torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
-        torch.save({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, path)
+        torch().save({k: tensor_of(v) for k, v in arrays.items()}, path)
     return path
 
 
-def assert_backbone(model, arrays):
-    for name, leaf in arrays_of(model).items():
-        if name.startswith("backbone/"):
-            np.testing.assert_array_equal(leaf, arrays[name], err_msg=name)
+def tensor_of(array):
+    return torch().from_numpy(array.copy())
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt", ".pth", ".bin"])
-def test_every_format_gives_back_what_was_saved(tmp_path, suffix):
-    expected = arrays_of(create(seed=1))
-    path = save(tmp_path / f"weights{suffix}", torchvision_arrays())
-    model = create()
+def by_columns(path, arrays):
+    return save(path, {name: np.asfortranarray(a) for name, a in arrays.items()})
+
+
+def parameters(path, arrays):
+    """As training scripts of torch keep a module that runs in parallel."""
+    make = torch().nn.Parameter
+    tensors = {f"module.{n}": make(tensor_of(a)) for n, a in arrays.items()}
+    torch().save({"epoch": 3, "state_dict": tensors}, path)
+    return path
+
+
+@pytest.mark.parametrize(("file", "write"), [
+    *((f"weights{suffix}", save) for suffix in SUFFIXES),
+    ("columns.npz", by_columns),
+    ("parameters.pth", parameters),
+])  # fmt: skip
+def test_every_format_gives_back_what_was_saved(tmp_path, file, write):
+    arrays = arrays_of(tiny("resnet", seed=1))
+    model = tiny("resnet")
+    load_weights(model, write(tmp_path / file, arrays))
+    assert_same(model, arrays)
+
+
+@pytest.mark.parametrize(("naming", "name"), [
+    (None, "mobilenet"),
+    (None, "bottleneck"),
+    (None, "clip"),
+    ("timm", "vit"),
+    ("torchvision", "resnet"),
+    ("torchvision", "bottleneck"),
+    ("big_vision", "vit"),
+    ("Keras", "mobilenet"),
+])  # fmt: skip
+def test_published_names_give_back_the_network(tmp_path, naming, name):
+    source = tiny(name, seed=1)
+    backbone.replace(source, lambda path, leaf: leaf + (leaf.ndim == 1) / 2)
+    arrays = as_published(naming, source) if naming else arrays_of(source)
+    model = tiny(name)
+    load_weights(model, save(tmp_path / "weights.npz", arrays))
+    assert_same(model, arrays_of(source), "" if naming != "Keras" else "backbone/")
+
+
+def test_position_tables_are_interpolated_to_another_image_size(tmp_path):
+    source = tiny("vit", image_size=64)
+    ramp = np.arange(4.0).repeat(4)[:, None]  # over the rows of the 4 x 4 grid
+    table = np.array(source.backbone.pos_embed[...])
+    table[0, 1:] = ramp
+    source.backbone.pos_embed[...] = table
+    model = tiny("vit", image_size=128)
+    path = save(tmp_path / "vit.npz", as_published("timm", source))
     load_weights(model, path)
-    assert_backbone(model, expected)
-
-
-@pytest.mark.parametrize("name", ["mobilenet-v1", "resnet18"])
-def test_a_model_under_its_own_names_is_restored_with_statistics(tmp_path, name):
-    arrays = arrays_of(create(name, seed=1))
-    means = [n for n in arrays if n.endswith("/mean")]
-    assert means
-    for n in means:
-        arrays[n] = arrays[n] + 0.5
-    model = create(name)
-    load_weights(model, save(tmp_path / "own.npz", arrays))
-    assert_backbone(model, arrays)
+    positions = np.asarray(model.backbone.pos_embed[...])
+    np.testing.assert_allclose(positions[0, 0], table[0, 0], 1e-6)
+    grid = positions[0, 1:].reshape(8, 8, -1)
+    np.testing.assert_allclose(grid[3:5, 2, 0], [1.25, 1.75], atol=0.02)
+    np.testing.assert_allclose(grid, grid[:, :1, :1].repeat(8, 1).repeat(24, 2), 1e-4)
 
 
 def test_a_head_is_loaded_where_it_fits_and_left_alone_where_not(tmp_path):
-    arrays = torchvision_arrays()
-    arrays["fc.weight"] = np.ones((4, 256), np.float32)
-    arrays["fc.bias"] = np.ones(4, np.float32)
+    arrays = {n: a + 1 for n, a in arrays_of(tiny("vit", classes=4)).items()}
     path = save(tmp_path / "with_head.npz", arrays)
-    fits, differs = create(classes=4), create(classes=5)
+    fits, differs = tiny("vit", classes=4), tiny("vit", classes=5)
     load_weights(fits, path)
     load_weights(differs, path)
     assert np.all(fits.head.kernel[...] == 1)
     assert not np.any(differs.head.kernel[...])
+    assert not np.any(differs.head.bias[...])
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
     safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors")
+    model = tiny("vit", seed=1)
     arrays = {
-        name: torch.from_numpy(array.copy()).to(torch.bfloat16)
-        for name, array in torchvision_arrays().items()
+        name: tensor_of(array).to(torch().bfloat16)
+        for name, array in arrays_of(model).items()
     }
-    torch.save(arrays, tmp_path / "half.pt")
+    torch().save(arrays, tmp_path / "half.pt")
     safetensors.save_file(arrays, tmp_path / "half.safetensors")
-    one, other = create(), create()
+    one, other = tiny("vit"), tiny("vit")
     load_weights(one, tmp_path / "half.pt")
     load_weights(other, tmp_path / "half.safetensors")
-    assert_backbone(one, arrays_of(other))
-    assert one.backbone.conv1.kernel.dtype == np.float32
+    assert_same(one, arrays_of(other))
+    positions = one.backbone.pos_embed[...]
+    np.testing.assert_allclose(positions, model.backbone.pos_embed[...], 0.01)
+    assert positions.dtype == np.float32
 
 
 def test_a_table_of_ones_own_may_be_given(tmp_path):
-    own = {f"my.{n}": a for n, a in torchvision_arrays().items()} | {
-        "step": np.zeros(())
-    }
+    arrays = arrays_of(tiny("vit", seed=1))
+    own = {f"my/{n}": a for n, a in arrays.items()} | {"step": np.zeros((), int)}
     path = save(tmp_path / "own.npz", own)
-    table = [
-        Rule("step", ()),
-        Rule(r"my\.(.*)\.downsample\.0\.weight", r"backbone/\1/downsample/kernel"),
-        Rule(r"my\.(.*)\.downsample\.0\.bias", r"backbone/\1/downsample/bias"),
-        Rule(r"my\.(.*)\.weight", r"backbone/\1/kernel"),
-        Rule(r"my\.(.*)\.bias", r"backbone/\1/bias"),
-    ]
-    model = create()
+    table = [Rule("step", ()), Rule("my/(.*)", r"\1")]
+    model = tiny("vit")
     load_weights(model, path, table)
-    assert_backbone(model, arrays_of(create(seed=1)))
+    assert_same(model, arrays)
     with pytest.raises(WeightsError, match=r"no place in the model for: step"):
         load_weights(model, path, table[1:])
 
 
-def test_missing_unused_and_misshapen_arrays_are_named(tmp_path):
-    arrays = torchvision_arrays()
-    del arrays["layer2.0.conv1.bias"]
-    arrays["layer9.0.conv1.bias"] = np.zeros(3, np.float32)
-    arrays["conv1.bias"] = np.zeros(7, np.float32)
-    model = create()
-    before = arrays_of(model)
-    with pytest.raises(WeightsError) as error:
-        load_weights(model, save(tmp_path / "wrong.npz", arrays))
-    message = str(error.value)
-    assert "missing in the file: backbone/layer2/0/conv1/bias\n" in message
-    assert "no place in the model for: layer9.0.conv1.bias\n" in message
-    assert "shapes differ: conv1.bias (7,) for backbone/conv1/bias (64,)\n" in message
-    assert_backbone(model, before)
-
-
 def test_a_trunk_takes_the_weights_of_the_whole_network(tmp_path):
-    path = save(tmp_path / "whole.npz", torchvision_arrays("resnet18-nf"))
-    model = create()
+    whole = models.create("resnet18-nf", 4, rngs=nnx.Rngs(1))
+    path = save(tmp_path / "whole.npz", as_published("torchvision", whole))
+    model = models.create("resnet18-trunk", 4, rngs=nnx.Rngs(0))
     load_weights(model, path)
-    assert_backbone(model, arrays_of(create("resnet18-nf", seed=1)))
+    assert_same(model, arrays_of(whole), "backbone/")
 
 
-def test_weights_of_another_architecture_are_recognised(tmp_path):
-    path = save(tmp_path / "resnet.npz", torchvision_arrays())
-    with pytest.raises(WeightsError, match=r"expected a MobileNetV1 .* like a ResNet"):
-        load_weights(create("mobilenet-v1"), path)
-    with pytest.raises(WeightsError, match=r"does not fit the ResNet\n  missing .*bn1"):
-        load_weights(create("resnet18"), path)
-    path = save(tmp_path / "unknown.npz", {"x": np.zeros(1)})
-    with pytest.raises(WeightsError, match=r"expected a ResNet .* It holds: x\."):
-        load_weights(create(), path)
+# ---- Files that do not fit ---------------------------------------------------------
+
+PHRASE = " is missing, damaged, or of another kind: "
+KEY, NORM = "backbone/cls", "backbone/bn1/var"
+FIRST = "backbone/blocks/0/attention/key/bias"
+SHAPE = (1, 1, 24)  # of KEY
+
+
+def changed(key, value):
+    """A good file but for one array, made of the one that was there; `None`: gone."""
+
+    def make(path, arrays):
+        arrays = arrays | {key: value(arrays.get(key))}
+        save(path, {name: a for name, a in arrays.items() if a is not None})
+
+    return make
+
+
+def full(value):
+    return changed(KEY, lambda _: np.full(SHAPE, value, getattr(value, "dtype", None)))
+
+
+def shaped(key, *shape):
+    return changed(key, lambda _: np.zeros(shape, np.float32))
+
+
+def edited(change, save=np.savez):
+    """The bytes of a good npz, changed."""
+
+    def make(path, arrays):
+        save(good := io.BytesIO(), **arrays)
+        path.write_bytes(change(good.getvalue()))
+
+    return make
+
+
+def with_field(local, value):
+    """Sets a field of the first member's zip headers, at `local` in one of them."""
+
+    def change(data):
+        data = bytearray(data)
+        for signature, offset in ((b"PK\3\4", local), (b"PK\1\2", local + 2)):
+            struct.pack_into("<H", data, data.index(signature) + offset, value)
+        return bytes(data)
+
+    return edited(change)
+
+
+def flipped(start):
+    """Four bytes of the first array's numbers, wherever they are."""
+
+    def change(data):
+        place = data.index(b".npy") + start
+        middle = bytes(255 - byte for byte in data[place : place + 4])
+        return data[:place] + middle + data[place + 4 :]
+
+    return change
+
+
+def announced(*shape, mebibytes=0, compression=zipfile.ZIP_DEFLATED):
+    """A good npz but for one array, with as many numbers as it likes."""
+
+    def make(path, arrays):
+        np.savez(path, **{name: a for name, a in arrays.items() if name != KEY})
+        entry = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(head := io.BytesIO(), entry)
+        with (
+            zipfile.ZipFile(path, "a", compression) as file,
+            file.open(f"{KEY}.npy", "w") as member,
+        ):
+            member.write(head.getvalue())
+            for _ in range(mebibytes):
+                member.write(bytes(1 << 20))
+
+    return make
+
+
+def safetensors(kind, size):
+    def make(path, arrays):
+        entry = {"dtype": kind, "shape": SHAPE, "data_offsets": [0, size]}
+        head = json.dumps({KEY: entry}).encode()
+        path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(size))
+
+    return make
+
+
+def saved(make):
+    """What torch saves, made of torch."""
+
+    def write(path, arrays):
+        with warnings.catch_warnings(action="ignore"):  # of formats in beta
+            torch().save(make(torch()), path)
+
+    return write
+
+
+def tensor(make):
+    return saved(lambda torch: {KEY: make(torch)})
+
+
+def scripted(path, arrays):
+    with warnings.catch_warnings(action="ignore"):
+        torch().jit.script(torch().nn.Linear(2, 2)).save(path)
+
+
+def deflated(path, arrays):
+    torch().save({KEY: torch().ones(2)}, good := io.BytesIO())
+    with zipfile.ZipFile(good) as stored, zipfile.ZipFile(path, "w", 8) as file:
+        for name in stored.namelist():
+            file.writestr(name, stored.read(name))
 
 
 class Malicious:
@@ -163,38 +270,166 @@ class Malicious:
         return (pathlib.Path.touch, (pathlib.Path("was-run"),))
 
 
-def test_pickled_code_is_never_run(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="needs torch of the extra `parity`")
+def malicious(path, arrays):
+    path.write_bytes(pickle.dumps({KEY: Malicious()}))
+
+
+NOT_FINITE = f"{KEY} holds NaN or infinity"
+KIND = f"expected floating-point numbers: {KEY} "
+DIFFER = "shapes differ: "
+NO_CODE = "holds more than tensors, and pickled code is never run"
+OUT = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/out/kernel"
+QKV, POSITIONS = "blocks.0.attn.qkv.weight", "pos_embed"
+ZIP, NO_ZIP = "it cannot be read as .npz: ", "File is not a zip file"
+
+NETWORK_OF = {"timm": "vit", "big_vision": "vit", "torchvision": "resnet"}
+# Of each file: whose weights it should hold, a model or a naming; how it is made, of a
+# path and of arrays that would do; and words of the error.
+HOSTILE = {
+    # Numbers that are none.
+    "nan.npz": ("vit", full(np.nan), NOT_FINITE),
+    "inf.npz": ("vit", full(np.inf), NOT_FINITE),
+    "beyond float32.npz": ("vit", full(1e300), NOT_FINITE),
+    "nan.safetensors": ("vit", full(np.nan), NOT_FINITE),
+    "strings.npz": ("vit", full("a"), f"{KIND}(str32)"),
+    "complex.npz": ("vit", full(1j), f"{KIND}(complex128)"),
+    "records.npz": ("vit", full(np.zeros((), "f4,f4")), f"{KIND}(void64)"),
+    "dates.npz": ("vit", full(np.datetime64("2020")), f"{KIND}(datetime64[Y])"),
+    "integers.npz": ("vit", full(np.int8(1)), f"{KIND}(int8)"),
+    "code.npz": (
+        "vit",
+        changed(KEY, lambda _: np.full(SHAPE, Malicious())),
+        "(object)",
+    ),
+    "variance.npz": (
+        "resnet",
+        changed(NORM, lambda a: -a),
+        f"variances for {NORM}, got neg",
+    ),
+    "fp8.safetensors": ("vit", safetensors("F8_E4M3", 24), f"{KIND}(F8_E4M3)"),
+    "fp4.safetensors": ("vit", safetensors("F4", 12), f"{KIND}(F4)"),
+    "fp8.pt": (
+        "vit",
+        tensor(lambda t: t.ones(SHAPE).to(t.float8_e4m3fn)),
+        "(float8_e4",
+    ),
+    "sparse.pt": ("vit", tensor(lambda t: t.ones(SHAPE).to_sparse()), "sparse_coo"),
+    "meta.pt": ("vit", tensor(lambda t: t.ones(SHAPE, device="meta")), f"{KIND}(meta)"),
+    "quantised.pt": (
+        "vit",
+        tensor(lambda t: t._empty_affine_quantized(SHAPE, scale=1, dtype=t.qint8)),
+        f"{KIND}(qint8)",
+    ),
+    # Names and shapes of something else.
+    "missing.npz": ("vit", changed(KEY, lambda _: None), f"missing in the file: {KEY}"),
+    "unused.npz": ("vit", shaped("head2/x", 1), "no place in the model for: head2/x"),
+    "control.npz": ("vit", shaped("a\nb", 1), r"no place in the model for: 'a\nb'"),
+    "shape.npz": ("vit", shaped(KEY, 7), f"{DIFFER}{KEY} (7,) for {KEY} (1, 1, 24)"),
+    "heads.npz": ("big_vision", shaped(OUT, 2, 24, 12), f"{DIFFER}{OUT} (2, 24, 12)"),
+    "twice.npz": (
+        "big_vision",
+        shaped("pos_embedding", 1, 10, 24),
+        "a second array for",
+    ),
+    "3.6 TiB.npz": ("vit", announced(10**12), f"{DIFFER}{KEY} (1000000000000,)"),
+    "2^99.npz": ("vit", announced(2**99, 2), DIFFER),
+    "negative.npz": ("vit", announced(-1, 24), KEY),
+    "positions of no grid.npz": ("timm", shaped(POSITIONS, 1, 8, 24), DIFFER),
+    "positions of a width.npz": ("timm", shaped(POSITIONS, 1, 5, 7), DIFFER),
+    "too many positions.npz": ("timm", shaped(POSITIONS, 1, 1 + 129**2, 24), DIFFER),
+    "scalar positions.npz": ("timm", shaped(POSITIONS), DIFFER),
+    "no positions.npz": ("timm", shaped(POSITIONS, 0), DIFFER),
+    "fused of no thirds.npz": ("timm", shaped(QKV, 71, 24), f"{DIFFER}{QKV} (71, 24)"),
+    "flat fused.npz": ("timm", shaped(QKV, 72), DIFFER),
+    "scalar fused.npz": ("timm", shaped(QKV), DIFFER),
+    "another network.npz": ("timm", shaped("fc.weight", 1), "for: fc.weight"),
+    "resnet.npz": ("torchvision", shaped("bn1.bias", 9), DIFFER),
+    "integers.pt": ("vit", saved(lambda t: {0: t.ones(2)}), "as keys, got 0"),
+    "list.pt": ("vit", saved(lambda t: [t.ones(2)]), "expected a state_dict, got list"),
+    "nothing.pt": ("vit", saved(lambda t: {"step": 3}), "it holds no arrays"),
+    "nothing.npz": ("vit", edited(lambda _: b"PK\5\6" + bytes(18)), "holds no arrays"),
+    # Damage.
+    "empty.npz": ("vit", edited(lambda _: b""), ZIP + NO_ZIP),
+    "array.npz": ("vit", edited(bytes, lambda f, **_: np.save(f, 0)), NO_ZIP),
+    "half.npz": ("vit", edited(lambda data: data[: len(data) // 2]), NO_ZIP),
+    "header.npz": ("vit", edited(lambda data: data.replace(b"NUM", b"NaN", 1)), FIRST),
+    "flipped.npz": ("vit", edited(flipped(200)), f"{FIRST}: Bad CRC-32"),
+    "deflated.npz": ("vit", edited(flipped(60), np.savez_compressed), FIRST),
+    "fewer.npz": ("vit", announced(*SHAPE), f"{KEY}: expected 96 bytes for the shape"),
+    "bomb.npz": ("vit", announced(*SHAPE, mebibytes=64), f"{KEY}: expected 96 bytes"),
+    "large.npz": ("vit", announced(64 << 18, mebibytes=64), DIFFER),
+    "unknown.npz": ("vit", with_field(8, 77), f"{FIRST}: compressed in another way"),
+    "lzma.npz": ("vit", announced(2, compression=14), "compressed in another way"),
+    "encrypted.npz": ("vit", with_field(6, 1), "is encrypted"),
+    "deflated.pt": ("vit", deflated, "compressed or TorchScript"),
+    "text.pt": ("vit", edited(lambda _: b"no such file"), NO_CODE),
+    "text.safetensors": (
+        "vit",
+        edited(lambda _: b"no such file"),
+        "cannot be read as .safetensors: ",
+    ),
+    "empty.safetensors": (
+        "vit",
+        edited(lambda _: b""),
+        "cannot be read as .safetensors: ",
+    ),
+    "plain.pt": ("vit", malicious, NO_CODE),
+    "code.pth": ("vit", saved(lambda _: {KEY: Malicious()}), NO_CODE),
+    "scripted.pt": ("vit", scripted, "compressed or TorchScript"),
+    # None at all.
+    "nowhere.npz": ("vit", lambda path, arrays: None, "there is no such file"),
+    "folder.bin": ("vit", lambda path, arrays: path.mkdir(), "there is no such file"),
+    "weights.h5": ("vit", lambda path, arrays: None, "a file that ends in .npz, .safe"),
+}
+
+
+@pytest.mark.parametrize("file", HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, monkeypatch, file):
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {}, "hook": Malicious()}, "code.pth")
-    np.savez("code.npz", x=np.array([Malicious()], object))
-    pathlib.Path("plain.pt").write_bytes(pickle.dumps(Malicious()))
-    for name in ("code.pth", "code.npz", "plain.pt"):
-        with pytest.raises(WeightsError, match=name):
-            load_weights(create(), name)
+    holds, make, words = HOSTILE[file]
+    model = tiny(NETWORK_OF.get(holds, holds))
+    before = arrays_of(model)
+    published = holds in NETWORK_OF
+    make(tmp_path / file, as_published(holds, model) if published else before)
+    message = refusal(model, tmp_path / file)
+    assert message.startswith(f"{tmp_path / file} is missing, damaged, or of another k")
+    assert words in message
+    assert len(message.splitlines()) == 1
+    assert_same(model, before)
     assert not pathlib.Path("was-run").exists()
-    with pytest.raises(WeightsError, match="pickled code is never run"):
-        load_weights(create(), "code.pth")
+
+
+def refusal(model, path):
+    with pytest.raises(WeightsError) as error:
+        load_weights(model, path)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("file", ["bomb.npz", "large.npz", "3.6 TiB.npz"])
+def test_no_more_is_unpacked_than_the_model_takes(tmp_path, file):
+    model = tiny("vit")
+    HOSTILE[file][1](tmp_path / file, arrays_of(model))
+    refusal(model, tmp_path / file)  # what is imported and compiled once
+    tracemalloc.start()
+    try:
+        refusal(model, tmp_path / file)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_weights_of_another_architecture_are_recognised(tmp_path):
+    file = save(tmp_path / "resnet.npz", as_published("torchvision", tiny("resnet")))
+    message = refusal(tiny("mobilenet"), file)
+    assert "expected a MobileNetV1 as Keras names it" in message
+    assert "it looks like a ResNet as torchvision" in message
+    assert "does not fit the ResNet; " in refusal(tiny("bottleneck"), file)
+    file = save(tmp_path / "unknown.npz", {"x": np.zeros(1)})
+    assert "it holds: x. Choose the model" in refusal(tiny("resnet"), file)
 
 
 def test_without_torch_a_torch_file_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(WeightsError, match="pip install torch"):
-        load_weights(create(), path)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
-def test_damaged_and_missing_files_are_named(tmp_path, suffix):
-    path = tmp_path / f"damaged{suffix}"
-    with pytest.raises(WeightsError, match="there is no such file"):
-        load_weights(create(), path)
-    path.write_bytes(b"this is no such file")
-    with pytest.raises(WeightsError, match=path.name):
-        load_weights(create(), path)
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match=r"expected a file of weights, \.npz"):
-        load_weights(create(), tmp_path / "weights.h5")
+    assert "pip install torch" in refusal(tiny("vit"), path)

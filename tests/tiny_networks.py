@@ -1,0 +1,135 @@
+"""The networks of the experiments, small, for tests that compare or load them."""
+
+import functools
+import re
+
+import numpy as np
+from flax import nnx
+
+from experiments.models import backbone, mobilenet, resnet, vit
+
+CLASSES = 3
+RESNET = {"depths": (1, 2), "stem": 8}
+VIT = {"width": 24, "depth": 2, "heads": 3, "image_size": 48}
+
+NETWORKS = {
+    "resnet": functools.partial(resnet.ResNet, widths=[8, 16], **RESNET),
+    "bottleneck": functools.partial(
+        resnet.ResNet, widths=[32, 64], bottleneck=True, **RESNET
+    ),
+    "vit": functools.partial(vit.ViT, **VIT),
+    "clip": functools.partial(vit.VisualTower, **VIT),
+    "mobilenet": mobilenet.MobileNetV1,
+}
+
+
+def tiny(name, classes=CLASSES, seed=0, **options):
+    """A classifier of random weights, norms and statistics the identity."""
+
+    def make():
+        network = NETWORKS[name](rngs=nnx.Rngs(0), **options)
+        return backbone.Classifier(network, classes, rngs=nnx.Rngs(0))
+
+    return backbone.drawn(make, seed)
+
+
+def arrays_of(model):
+    leaves = backbone.names_and_leaves(model)
+    return {name: np.asarray(leaf) for name, leaf in leaves.items()}
+
+
+def assert_same(model, arrays, beginning=""):
+    """The model's arrays under this beginning of a name are these."""
+    for name, leaf in arrays_of(model).items():
+        if name.startswith(beginning):
+            np.testing.assert_array_equal(leaf, arrays[name], err_msg=name)
+
+
+# ---- What others call the same arrays ----------------------------------------------
+
+# Replacements in our names without `backbone/`, one after the other.
+RENAMED = {
+    "timm": (
+        (r"^cls$", "cls_token"),
+        (r"patches", "patch_embed/proj"),
+        (r"attention/out", "attn/proj"),
+        (r"attention", "attn"),
+        (r"hidden", "mlp/fc1"),
+        (r"(\d+/)out", r"\1mlp/fc2"),
+    ),
+    "torchvision": (
+        (r"downsample_bn", "downsample/1"),
+        (r"downsample/(?=kernel|bias$)(?<!1/)", "downsample/0/"),
+        (r"^head", "fc"),
+        (r"mean$", "running_mean"),
+        (r"var$", "running_var"),
+    ),
+    "big_vision": (
+        (r"blocks/", "Transformer/encoderblock_"),
+        (r"norm1", "LayerNorm_0"),
+        (r"norm2", "LayerNorm_2"),
+        (r"attention", "MultiHeadDotProductAttention_1"),
+        (r"hidden", "MlpBlock_3/Dense_0"),
+        (r"(block_\d+/)out", r"\1MlpBlock_3/Dense_1"),
+        (r"^norm", "Transformer/encoder_norm"),
+        (r"patches", "embedding"),
+        (r"pos_embed", "Transformer/posembed_input/pos_embedding"),
+    ),
+    "Keras": (
+        (r"^bn1", "conv1_bn"),
+        (r"blocks/(\d+)/(dw|pw)", lambda m: f"conv_{m[2]}_{int(m[1]) + 1}"),
+        (r"dw_(\d+)/kernel", r"dw_\1/depthwise_kernel"),
+        (r"scale$", "gamma"),
+        (r"bias$", "beta"),
+        (r"mean$", "moving_mean"),
+        (r"var$", "moving_variance"),
+    ),
+}
+
+
+def as_published(naming, model):
+    """The arrays of our model as a file of this naming has them."""
+    named = {}
+    for path, array in arrays_of(model).items():
+        name = path.removeprefix("backbone/")
+        for pattern, replacement in RENAMED[naming]:
+            name = re.sub(pattern, replacement, name)
+        named[name] = array
+    if naming == "big_vision":
+        return {name: _with_heads(name, array) for name, array in named.items()}
+    named = {name.replace("/", "."): array for name, array in named.items()}
+    if naming == "Keras":
+        return {
+            name: np.swapaxes(array, 2, 3) if "depthwise" in name else array
+            for name, array in named.items()
+            if not name.startswith("head")
+        }
+    return _fused(dict(map(_of_torch, named.items())))
+
+
+def _with_heads(name, array):
+    heads = VIT["heads"]
+    if re.search(r"(query|key|value)/(kernel|bias)$", name):
+        return array.reshape(*array.shape[:-1], heads, -1)
+    if re.search(r"Attention_1/out/kernel$", name):
+        return array.reshape(heads, -1, array.shape[-1])
+    return array
+
+
+def _of_torch(item):
+    name, array = item
+    if name.endswith("kernel") and array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+    elif name.endswith("kernel"):
+        array = array.T
+    return re.sub(r"(kernel|scale)$", "weight", name), array
+
+
+def _fused(arrays):
+    """Query, key and value in one, as timm has them."""
+    for name in [name for name in arrays if ".query." in name]:
+        parts = [
+            arrays.pop(name.replace("query", x)) for x in ("query", "key", "value")
+        ]
+        arrays[name.replace("query", "qkv")] = np.concatenate(parts)
+    return arrays
