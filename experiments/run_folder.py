@@ -21,6 +21,7 @@ from experiments import records
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
 from experiments.files import RecordError, checksum, read, saving, write
+from experiments.models.weights import located
 from experiments.tasks.task import Metric
 
 Named = Mapping[str, Any]  # path of a leaf -> number
@@ -63,7 +64,7 @@ def _contents(config: Config) -> dict[str, str]:
     """The weights, and the folder of images where nothing else names the data."""
     contents, weights, data = {}, config.io.weights, config.data
     if weights is not None:
-        path = pathlib.Path(weights)
+        path = located(weights)
         path = path / records.METRICS if path.is_dir() else path
         if path.is_file():
             contents["io.weights"] = _digest(path, path.stat().st_mtime_ns)

@@ -106,7 +106,8 @@ OPTIONS: dict[str, Option] = {
     # Mixtures with the start that are evaluated at the end.
     "evaluation.wise_alphas": Option((), each(within(0, 1))),
     #
-    # .npz, .safetensors, .pt, .pth; the folder of a finished run; or "random".
+    # .npz, .safetensors, .pt, .pth; hf:organisation/name[:file][@revision]; the folder
+    # of a finished run; or "random".
     "io.weights": Option(str, path),
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
     "io.data_dir": Option(str, path),
@@ -197,8 +198,8 @@ def _check_method(config: Config, method: Any) -> None:
 def _check_weights(config: Config) -> None:
     if config.io.weights is None:
         raise SettingError(
-            "io.weights: expected a file, the folder of a finished run, or"
-            f" {RANDOM!r}; got none."
+            "io.weights: expected a file, hf:organisation/name, the folder of a"
+            f" finished run, or {RANDOM!r}; got none."
         )
     if config.model.start == "loaded head" and config.io.weights == RANDOM:
         raise SettingError(
