@@ -26,6 +26,7 @@ from experiments.report.style import (
     log_axis,
     mark,
     power,
+    short,
 )
 from experiments.studies import Record
 
@@ -122,7 +123,7 @@ def plane(group: Group, figure: Figure) -> None:
         axes.plot(*start, "*", color=INK[0], ms=14, label="start")
         near = np.vstack([near, start])
     _look_at(axes, near)
-    unit = group.metric.unit
+    unit = short(group.metric.unit)
     axes.set_xlabel(f"{group.column('id').label} ({unit})")
     axes.set_ylabel(f"{group.column(group.shift).label} ({unit})")
     axes.set_title("Large: chosen settings. Faint: every setting in view.", loc="left")
@@ -155,7 +156,9 @@ def rates(group: Group, figure: Figure) -> None:
         axes.tick_params(labelbottom=True, labelsize=7)
     shift = f", dashed: {group.column(group.shift).label}" if group.shift else ""
     said = f"Solid: ID test{shift}; darker: more strength; ring: the chosen setting"
-    figure.supylabel(f"{group.metric.label} ({group.metric.unit})", size=9)
+    figure.supylabel(
+        f"{short(group.metric.label)} ({short(group.metric.unit)})", size=9
+    )
     figure.supxlabel(f"Learning rate. {said}", size=9)
 
 
@@ -184,7 +187,7 @@ def severity(group: Group, figure: Figure) -> None:
         values = [group.metric.scale * trial.mean(key) for key in ("id", *keys)]
         at = [0, *(int(key.partition("/")[2]) for key in keys)]
         axes.plot(at, values, **mark(trial))
-    axes.set(xlabel="Severity (0: clean)", ylabel=f"Mean ({group.metric.unit})")
+    axes.set(xlabel="Severity (0: clean)", ylabel=f"Mean ({short(group.metric.unit)})")
 
 
 # ---- Layers and training -----------------------------------------------------------
@@ -195,7 +198,7 @@ def drift_depth(group: Group, figure: Figure) -> None:
     axes, names = figure.subplots(), []
     for trial in group.chosen.values():
         moved = kernels(layers(trial.records))["relative"]
-        names = [layer_words(name) for name in moved.index]
+        names = [short(layer_words(name)) for name in moved.index]
         moved = moved.where(moved > 1e-6)  # less is the rounding of a norm
         if moved.notna().any():
             axes.plot(range(len(moved)), moved, **mark(trial))
@@ -220,7 +223,7 @@ def loss(group: Group, figure: Figure) -> None:
     if all((np.asarray(line.get_ydata()) > 0).any() for line in left.lines):
         left.set_yscale("log")
         log_axis(left.yaxis, power)
-    right.set(xlabel="Step", ylabel=f"ID validation ({group.metric.unit})")
+    right.set(xlabel="Step", ylabel=f"ID validation ({short(group.metric.unit)})")
 
 
 @plot("radii", "Radii, layer by layer", "Heat maps of radii by layer and step.")
@@ -243,7 +246,7 @@ def radii(group: Group, figure: Figure) -> None:
         steps = range(0, values.shape[1], math.ceil(values.shape[1] / 6))
         axes.set_xticks(steps, [f"{values.columns[k]:g}" for k in steps])
         ticks = range(0, len(values), math.ceil(len(values) / 45))
-        names = [layer_words(str(values.index[k])) for k in ticks]
+        names = [short(layer_words(values.index[k])) for k in ticks]
         axes.set_yticks(ticks, names if axes is panels[0] else [], size=7)
         axes.set(title=f"{label}, first seed", xlabel="Step")
         axes.grid(visible=False)

@@ -28,6 +28,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "report",  # two runs are alike
 }
+LONGEST = 32  # letters of a name
 
 
 def adapting(svg: str) -> str:
@@ -40,6 +41,11 @@ def adapting(svg: str) -> str:
     )
     dark = f"@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"
     return svg.replace("<defs>", f"<style>svg{{{light}}}{dark}</style>\n<defs>", 1)
+
+
+def short(text: str) -> str:
+    """A name where a plot has no room for more."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def mark(trial: Trial) -> dict[str, Any]:

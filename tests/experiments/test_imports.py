@@ -12,6 +12,7 @@ ROOMS = (
     *(
         "sweep",
         "studies",
+        "schema",
         "train",
         "setup",
         "cli",

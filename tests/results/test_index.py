@@ -6,10 +6,12 @@ page. What is in none is of the protocol, or was read off traces that are not ke
 
 import functools
 
+import numpy as np
 import pytest
 
 from experiments.report.frame import paired
-from experiments.report.measures import corruptions, kernels, layers, mixtures
+from experiments.report.frontier import frontier
+from experiments.report.measures import kernels, layers
 from study_numbers import (
     CAMVID,
     DIGITS,
@@ -252,19 +254,15 @@ def camvid():
 
 def camvid_corruptions():
     """The metric by severity and by corruption, mean over the methods that train."""
-    chosen = group(CAMVID).chosen
-    wide = {m: corruptions(t.records, "mean_iou").mean() for m, t in chosen.items()}
-    start = wide.pop("linear-probe")  # where the others begin
-    every = 100 * sum(wide.values()) / len(wide)
-    by = {
-        name: [x.groupby(level=name).mean() for x in (every, 100 * start)]
-        for name in ("severity", "corruption")
-    }
-    shown = [f"{by['severity'][0][s]:.0f}" for s in (1, 3, 5)]
-    yield "{} at severity 1, {} at 3, {} at 5".format(*shown)
-    yield "(the start: {:.0f}, {:.0f}, {:.0f})".format(*by["severity"][1][[1, 3, 5]])
-    yield f"costs least ({by['corruption'][0]['brightness']:.0f} on average)"
-    noise = {m: x["gaussian_noise"].mean() for m, x in wide.items()}
+    chosen = {**group(CAMVID).chosen}
+    start, moving = chosen.pop("linear-probe"), chosen.values()
+    mean = lambda key: 100 * np.mean([t.mean(key) for t in moving])
+    keys = [f"severity/{s}" for s in (1, 3, 5)]
+    yield "{:.0f} at severity 1, {:.0f} at 3, {:.0f} at 5".format(*map(mean, keys))
+    begin = [100 * start.mean(key) for key in keys]
+    yield "(the start: {:.0f}, {:.0f}, {:.0f})".format(*begin)
+    yield f"costs least ({mean('corruption/brightness'):.0f} on average)"
+    noise = {t.method: t.mean("corruption/gaussian_noise") for t in moving}
     yield f"noise most ({span(noise.values())})"
 
 
@@ -278,7 +276,7 @@ def digits():
     tuned = {r: trial(DIGITS, "fine-tune", r, stage="tune") for r in (1e-2, 3e-2)}
     yield f"fine-tuning's there is {100 * tuned[1e-2].mean('ood'):.0f}"
     yield f"(and {span(tuned[3e-2].runs['ood'])} at 3e-2)"
-    curve = mixtures(trial(DIGITS, "fine-tune").records, "ood").set_index("alpha")
+    curve = frontier(group(DIGITS)).dropna(subset="alpha").set_index("alpha")
     best = curve.loc[0.3]
     assert curve["shift"].idxmax() == 0.3
     yield f"α 0.3 gives {100 * best['shift']:.1f} at ID {100 * best['id']:.1f}"
