@@ -106,9 +106,8 @@ def plane(group: Group, figure: Figure) -> None:
         axes.plot(rows["id"], rows["shift"], **faint)
         bars = [trial.get(key) for key in reversed(at)]
         bars = [scale * np.nan_to_num(bar.half_width) for bar in bars if bar]
-        place = rows.loc[rows["chosen"], ["id", "shift"]].to_numpy()
         look |= {"mec": PAPER[0], "ms": 9, "ls": "", "elinewidth": 1}
-        for x, y in place:
+        for x, y in rows.loc[rows["chosen"], ["id", "shift"]].to_numpy():
             axes.errorbar(x, y, *bars, **look)
     for method, rows in mixed.groupby("method", sort=False):
         look = mark(group.chosen[method]) | {"marker": ".", "lw": 1}
@@ -122,21 +121,15 @@ def plane(group: Group, figure: Figure) -> None:
     if len(start) == 2 and "new" not in group.shared.start:  # that knows nothing
         axes.plot(*start, "*", color=INK[0], ms=14, label="start")
         near = np.vstack([near, start])
-    _look_at(axes, near)
-    unit = short(group.metric.unit)
-    axes.set_xlabel(f"{group.column('id').label} ({unit})")
-    axes.set_ylabel(f"{group.column(group.shift).label} ({unit})")
-    axes.set_title("Large: chosen settings. Faint: every setting in view.", loc="left")
-
-
-def _look_at(axes: Axes, points: np.ndarray) -> None:
-    """Limits around what matters: one wrecked run must not squeeze the rest."""
-    low, high = points.min(axis=0), points.max(axis=0)
+    # Around what matters: one wrecked run must not squeeze the rest.
+    low, high = near.min(axis=0), near.max(axis=0)
     margin = np.maximum(0.35 * (high - low), 0.02 * np.abs(high))
-    for limits, x, y in zip(
-        (axes.set_xlim, axes.set_ylim), low - margin, high + margin, strict=True
-    ):
-        limits(x, y)
+    limits = np.stack([low - margin, high + margin], axis=1)
+    axes.set(xlim=limits[0], ylim=limits[1])
+    unit = short(group.metric.unit)
+    names = [f"{group.column(key).label} ({unit})" for key in at]
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set_title("Large: chosen settings. Faint: every setting in view.", loc="left")
 
 
 @plot("learning_rate", "What the learning rate does", "Lines of ID and OOD by rate.")
