@@ -41,7 +41,8 @@ def markdown(
         blocks += _section(group, plots)
     if notes:
         blocks += ["## Left out", "\n".join(f"- {escaped(note)}" for note in notes)]
-    return "\n\n".join(filter(None, blocks)) + "\n"
+    text = "\n\n".join(filter(None, blocks)) + "\n"
+    return text.replace(" ± ", " ±\u00a0")  # which stay together
 
 
 def _intro(groups: Sequence[Group]) -> str:
@@ -107,7 +108,7 @@ def page(title: str, report: str, plots: Mapping[str, Plot]) -> str:
         if token.type == "bullet_list_open" and token.markup == "*":
             token.attrSet("class", "cards")
     text = parser.renderer.render(tokens, parser.options, {})
-    head, *parts = re.split(r"(?=<h2>)", text.replace(" ± ", " ±\u00a0"))
+    head, *parts = re.split(r"(?=<h2>)", text)
     names = re.findall(r"<h2>(.*?)</h2>", text)
     links = [f'<a href="#part-{i}">{name}</a>' for i, name in enumerate(names)]
     nav = f'<nav aria-label="Parts">{" ".join(links)}</nav>' if links[1:] else ""
