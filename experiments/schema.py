@@ -130,6 +130,7 @@ FIELDS = {
     "history?": COLUMNS,
     **dict.fromkeys((f"history?/{x}" for x in ("step", "loss", "id_val")), COLUMN),
     "trace?": TRACE,
+    "trace?/step": Kind("a list of whole numbers", lambda x: _is_list(x, int)),
     "wise_curve?": COLUMNS,
     "wise_curve?/alpha": COLUMN,
 }

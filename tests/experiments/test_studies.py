@@ -75,6 +75,7 @@ HEADER = {"schema": 1, "study": "pacs", "shared": {"config": {}}}
         (2, {"job": "another"}, "`job`: expected one of 'experiments.train', got 'ano"),
         (2, {"id_val": 10**400}, "`id_val`: expected a finite number or null"),
         (2, {"trace": {"step": [1], "loss": []}}, "`trace`: expected lists of numbers"),
+        (2, {"trace": {"step": [None], "loss": [1]}}, "`trace.step`: expected a list"),
         (2, {"history": {"step": 1}}, "`history`: expected lists of numbers, all as"),
         (2, {"label\x1b": ""}, "`a key`: expected a text of whole, visible letters"),
         (2, {"config": {"a": {"b": ["\ud800"]}}}, "`config.a.b.an item`: expected a"),
