@@ -43,12 +43,13 @@ def write_studies(app):
     code = [*DOCS.parent.glob("experiments/*.py"), *DOCS.parent.glob("experiments/*/*")]
     changed = max(path.stat().st_mtime for path in code)
     for file in sorted(DOCS.glob("results/*.jsonl")):
-        out = STUDIES / file.stem
-        page = out / "report.md"
+        page = STUDIES / file.stem / "report.md"
         if page.exists() and page.stat().st_mtime > max(changed, file.stat().st_mtime):
             continue
-        records, notes = gather([file])
-        write(records, out, file.stem, notes)
+        records, _, refused = gather([file])
+        if refused:
+            raise ValueError(*refused)
+        write(records, page.parent, file.stem)
         heading, _, rest = page.read_text("utf-8").partition("\n")
         page.write_text(f"{heading}\n\n{LINK}\n{rest}", "utf-8")
 
@@ -57,8 +58,7 @@ def copy_pages(app, exception):
     """Puts the page of each study beside what Sphinx makes of its report."""
     if exception is None and app.builder.format == "html":
         for page in STUDIES.glob("*/index.html"):
-            out = pathlib.Path(app.outdir) / "results" / "studies" / page.parent.name
-            shutil.copy(page, out)
+            shutil.copy(page, app.outdir / page.parent.relative_to(DOCS))
 
 
 def setup(app):

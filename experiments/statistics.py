@@ -12,7 +12,7 @@ class Interval(NamedTuple):
     """A mean and half the width of its 95 % interval, NaN for a single value."""
 
     mean: float
-    half_width: float
+    half_width: float = math.nan
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -21,12 +21,8 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     Args:
       values: one per seed, at least one.
       confidence: coverage, in (0, 1).
-
-    Returns:
-      The mean, and half the width of the interval around it.
     """
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < 2:
-        return Interval(float(array.mean()), math.nan)
-    quantile = stats.t.ppf((1 + confidence) / 2, len(array) - 1)
-    return Interval(float(array.mean()), float(quantile * stats.sem(array)))
+    if len(values) < 2:
+        return Interval(float(np.mean(values)))
+    quantile = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    return Interval(float(np.mean(values)), float(quantile * stats.sem(values)))

@@ -14,41 +14,15 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.methods import METHODS
-from experiments.records import JOB, RecordError, flat, jsonable
+from experiments.files import jsonable
+from experiments.records import flat
+from experiments.schema import OBJECT, StudyError, check, check_field, check_texts
 
 SCHEMA = 1
 FILE = "study.jsonl"  # in the folder of a sweep
-STAGES = ("tune", "final", "")  # "": a run of its own
-GROUPS = ("id", "ood", "corruption")
 
 Record = dict[str, Any]  # of a run; its `config` is one level, `{"data.flip": True}`
-_NUMBER = (int, float)
-_WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
-# What a record must hold, as path -> types; the rest is optional.
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "method": (str,),
-    "label": (str,),
-    "seed": (int,),
-    "status": (str,),
-    "model": (str,),
-    "start": (str,),
-    "image_size": (int, list),
-    "metric": (dict,),
-    "metric.name": (str,),
-    "metric.higher_is_better": (bool,),
-    "metric.unit": (str,),
-    "setting": (dict,),
-    "setting.learning_rate": (*_NUMBER, type(None)),
-    "setting.strength": (*_NUMBER, type(None)),
-    "setting.strength_name": (str, type(None)),
-    "evaluation": (dict,),
-    "layers": (list,),
-    "leaves": (dict,),
-    "config": (dict,),
-}
 # Fields that runs usually share, and options of the configuration that they do not.
 _SHARED = ("job", "name", "model", "image_size", "metric", "layers", "versions")
 _OWN_OPTIONS = (
@@ -57,10 +31,6 @@ _OWN_OPTIONS = (
 )
 _LEFT_OUT = ("summary", "images_per_second")  # what the rest says again
 _TRACED = {"tune": 8, "final": 24, "": 24}  # entries of a trace that are kept
-
-
-class StudyError(RecordError):
-    """A file or a record that cannot be used; names the file and the line."""
 
 
 # ---- Reading -----------------------------------------------------------------------
@@ -74,94 +44,74 @@ def read(file: pathlib.Path) -> list[Record]:
     Raises:
       StudyError: the file is no study, or a line is damaged or foreign.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, UnicodeError) as error:
-        raise StudyError(f"{file} cannot be read as a study: {error}.") from error
+    lines = _content(file).split(b"\n")[:-1]
     if not lines:
         return []
-    shared = _header(file, _parsed(lines[0], f"{file}:1"))
-    found: dict[tuple[str, str], Record] = {}
+    shared = _header(file, lines[0])
+    records: dict[tuple[str, str], Record] = {}
     for number, line in enumerate(lines[1:], 2):
         place = f"{file}:{number}"
         own = _parsed(line, place)
-        config = shared["config"] | flat(own["config"])
-        record = shared | own | {"config": config}
+        record = shared | own | {"config": shared["config"] | own["config"]}
         check(record, place)
-        key = str(record.get("stage")), str(record.get("run"))
-        if key[0] not in STAGES or "run" not in record:
-            raise StudyError(f"{place}: expected a `stage` and a `run`, got {key}.")
-        if key in found:
+        key = record["stage"], record["run"]
+        if key in records:
             raise StudyError(f"{place}: {key[0]} {key[1]} is there twice.")
-        found[key] = record
-    return list(found.values())
+        records[key] = record
+    return [*records.values()]
 
 
-def _header(file: pathlib.Path, header: Record) -> Record:
-    shared = header.get("shared")
-    known = isinstance(shared, dict) and isinstance(shared.get("config"), dict)
-    if header.get("schema") != SCHEMA or not known:
-        raise StudyError(
-            f"{file}:1: expected the first line of a study with schema {SCHEMA}, got"
-            f" {str(header)[:60]}."
-        )
-    return header["shared"] | {"config": flat(header["shared"]["config"])}
+def read_run(file: pathlib.Path) -> Record:
+    """The record of a run of its own, as a study would hold it.
+
+    Raises:
+      StudyError: the file is damaged, or of something else.
+    """
+    own = {"stage": "", "run": file.absolute().parent.name}
+    record = _parsed(_content(file), str(file)) | own
+    check(record, str(file))
+    return thinned(record, "")
 
 
-def _parsed(line: str, place: str) -> Record:
+def _content(file: pathlib.Path) -> bytes:
     try:
-        content = json.loads(line)
-    except ValueError as error:
+        return file.read_bytes()
+    except OSError as error:
+        raise StudyError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _header(file: pathlib.Path, line: bytes) -> Record:
+    """What the first line says that all runs share."""
+    place = f"{file}:1"
+    header = _parsed(line, place)
+    shared = header.get("shared")
+    if header.get("schema") != SCHEMA or not isinstance(shared, dict):
+        raise StudyError(
+            f"{place}: expected the first line of a study with schema {SCHEMA}, got"
+            f" {header!r:.60}."
+        )
+    return _with_options(shared, place)
+
+
+def _parsed(line: bytes, place: str) -> Record:
+    try:
+        content = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{place}: cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise StudyError(f"{place}: expected a JSON object, got {line[:40]!r}.")
-    if not isinstance(content.setdefault("config", {}), dict):
-        raise StudyError(f"{place}: `config`: expected an object.")
-    return content
+        raise StudyError(f"{place}: expected a JSON object, got {content!r:.40}.")
+    return _with_options(content, place)
 
 
-def check(record: Mapping[str, Any], place: str) -> None:
-    """Raises a `StudyError` that begins with `place` unless the record can be used."""
-    if record.get("job") != JOB:
-        maker = record.get("job", "something unnamed")
-        raise StudyError(f"{place}: not a run of {JOB}: it was made by {maker}.")
-    for path, types in _FIELDS.items():
-        value: Any = record
-        for key in path.split("."):
-            if key not in value:
-                raise StudyError(f"{place}: `{path}` is missing. Run it again.")
-            value = value[key]
-        if not isinstance(value, types) or (type(value) is bool and bool not in types):
-            words = _WORDS.get(types[0], "a number")
-            raise StudyError(f"{place}: `{path}`: expected {words}, got {value!r}.")
-    if record["method"] not in METHODS:
-        raise StudyError(
-            f"{place}: `method`: expected one of {', '.join(METHODS)}, got"
-            f" {record['method']!r}."
-        )
-    if "method.name" not in flat(record["config"]):
-        raise StudyError(
-            f"{place}: `config`: `method.name` is missing; its options are older than"
-            " their groups. Run it again."
-        )
-    for domain, entry in record["evaluation"].items():
-        _check_numbers(entry, f"{place}: `evaluation`, {domain!r}", ("group",))
-        if entry.get("group") not in GROUPS:
-            raise StudyError(
-                f"{place}: `evaluation`, {domain!r}: expected a group of"
-                f" {', '.join(GROUPS)}, got {entry.get('group')!r}."
-            )
-    for leaf, entry in record["leaves"].items():
-        _check_numbers(entry, f"{place}: `leaves`, {leaf!r}")
+def _with_options(content: Record, place: str) -> Record:
+    """With its configuration as one level."""
+    check_texts(content, place, [])
+    check_field(content, ["config?"], OBJECT, place, [])
+    return content | {"config": flat(content.get("config") or {})}
 
 
-def _check_numbers(entry: Any, place: str, but: Sequence[str] = ()) -> None:
-    """Raises a `StudyError` unless all values are numbers or missing."""
-    if not isinstance(entry, Mapping) or not all(
-        value is None or isinstance(value, _NUMBER) or name in but
-        for name, value in entry.items()
-    ):
-        raise StudyError(f"{place}: expected numbers, got {str(entry)[:60]}.")
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 # ---- Writing -----------------------------------------------------------------------
@@ -190,7 +140,7 @@ def append(
         stream.seek(0)
         first = stream.readline()
         if first.endswith(b"\n"):
-            shared = _header(file, _parsed(first.decode(), f"{file}:1"))
+            shared = _header(file, first)
             _drop_torn_line(stream)
         else:
             stream.truncate(0)

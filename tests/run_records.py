@@ -88,7 +88,7 @@ def record(method, rate, strength, seed, *, corruptions=False, start="probed hea
             }
             for path in LAYERS
         },
-        "start_evaluation": measured(START),
+        "start_evaluation": {"evaluation": measured(START)},
     }
     if method != "linear-probe":
         found["trace"] = {
@@ -110,6 +110,29 @@ def record(method, rate, strength, seed, *, corruptions=False, start="probed hea
             "id": (0.87 + (accuracies["photo"] - 0.87) * alpha).tolist(),
             "ood": (0.30 + 0.12 * alpha * (1 - alpha)).tolist(),
         }
+    return found
+
+
+ATTACK = (
+    "'\"><img src=x onerror=alert(1)></script><script>alert(1);"
+    "document.body.id='owned'</script>|`$x$ $\\frac{ a\\1b [a](b) ${title} &amp;"
+)
+
+
+def hostile(found):
+    """The same run under names that try to be markup; tests keep their number."""
+    for key in ("name", "model", "start", "machine"):
+        found[key] = f"{key} {ATTACK}"
+    found["config"]["model"].pop("start")
+    found["metric"]["unit"] += ATTACK
+    found["label"] = ATTACK
+    named = lambda entries: {f"{ATTACK}{k}": v for k, v in entries.items()}
+    found["evaluation"], found["leaves"] = map(
+        named, (found["evaluation"], found["leaves"])
+    )
+    found["layers"] = [f"{ATTACK}{name}" for name in found["layers"]]
+    if radii := found.get("trace", {}).get("radius"):
+        found["trace"]["radius"] = named(radii)
     return found
 
 

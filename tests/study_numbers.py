@@ -3,6 +3,7 @@
 import functools
 import math
 import pathlib
+import re
 
 import numpy as np
 
@@ -73,7 +74,10 @@ def over_start(name, method, key, sign="+"):
     return words(value, sign) if sign else words(value._replace(mean=abs(value.mean)))
 
 
-def stuck(found, below=0.01):
+STEP = 0.01  # of the radius optimizer; a radius below it has collapsed
+
+
+def stuck(found, below=STEP):
     """How many radii have collapsed, run by run."""
     return collapsed(found.records, below)
 
@@ -106,7 +110,32 @@ def new(method, *setting, stage="final"):
     return trial(NEW, method, *setting, stage=stage)
 
 
+# Numbers that are no measurement: settings, sizes of images, orders of seeds and names.
+SETTINGS = re.compile(
+    r"\de-\d+|(?:κ|kappa|α|C)(?: =|\*\*:)? ?[\d.]+(?:(?:, | and | or )[\d.]+)*"
+    r"|(?:64|96) pixels|at (?:64|96)\b|counts: 1 all, 0 nothing|radius rate [\d.]+"
+    r"|one seed each at 64|κ to 1|near 0 and|to move; 1 where|95 % interval|are 95 %"
+    r"|severity 3|settings; 0.5 at"
+)
+
+
 def prose(page):
-    """A page without its tables, its commands and its line ends."""
-    lines = (RESULTS / page).read_text("utf-8").splitlines()
+    """A page without what `test_tables` checks, its commands, links and line ends."""
+    text = (RESULTS / page).read_text("utf-8").partition("## Run it again")[0]
+    checked = r"^\| (?:method|learning rate|\| new head)\b.*\n(?:\|.*\n)*"
+    text = re.sub(checked, "", text, flags=re.MULTILINE)
+    text = re.sub(r"!?\[([^]]*)\]\([^)]*\)|\{toctree\}[^`]*|`[^`]*`", r"\1", text)
+    lines = text.splitlines()
     return " ".join(" ".join(x for x in lines if x[:4] != "    ").split())
+
+
+def problems(page, fragments):
+    """Fragments that are not in the page, and numbers of the page that are in none."""
+    text = prose(page)
+    fragments = [" ".join(fragment.split()) for fragment in fragments]
+    told = [m.span() for x in fragments for m in re.finditer(re.escape(x), text)]
+    told += [m.span() for m in SETTINGS.finditer(text)]
+    inside = lambda m: any(a <= m.start() and m.end() <= b for a, b in told)
+    numbers = re.finditer(r"(?<![\w.-])\d+(?:[.,]\d+)*(?![\w-])", text)
+    untold = [text[m.start() - 40 : m.end() + 20] for m in numbers if not inside(m)]
+    return [x for x in fragments if x not in text] + untold

@@ -2,7 +2,8 @@
 
 Takes studies (`.jsonl`), folders of sweeps, and folders of single runs or that contain
 some at any depth. Writes report.md, index.html (one self-contained page), runs.csv (a
-row a run) and the plots as PNG.
+row a run) and the plots as PNG. What cannot be read is named, and the report is of the
+rest.
 """
 
 import argparse
@@ -12,16 +13,19 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 
 from experiments import studies
 from experiments.cli import Formatter
-from experiments.records import METRICS, RecordError, read, write_text
+from experiments.files import write_text
+from experiments.records import METRICS
 from experiments.report import page
 from experiments.report.frame import frame, groups
 from experiments.report.plots import plots
-from experiments.studies import Record, StudyError
+from experiments.schema import UNWRITABLE, StudyError
+from experiments.studies import Record
 
 JOB = "experiments.report"
 FILES = ("index.html", "report.md", "runs.csv")
@@ -53,98 +57,93 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report.
-
-    Args:
-      argv: command line; `None` takes that of the process.
-
-    Returns:
-      The exit status: 0, or 2 if there is nothing to report or a record is refused.
-    """
-    args, console = parse(argv), Console()
+    """Writes the report; returns the exit status, 2 if anything is refused."""
+    args, console = parse(argv), Console(soft_wrap=True, highlight=False, markup=False)
+    records, notes, refused = gather(args.paths)
+    for note in notes:
+        console.print(f"Note: {note}")
     try:
-        records, notes = gather(args.paths)
-        for note in notes:
-            console.print(
-                f"Note: {note}", highlight=False, markup=False, soft_wrap=True
-            )
-        if not records:
-            raise StudyError("No run has finished yet: nothing to report.")
-        out = args.out or _common_folder(args.paths) / "report"
-        write(records, out, args.title, notes)
-    except RecordError as error:
-        print(f"{JOB}: {error}", file=sys.stderr)
-        return 2
-    console.print(f"{len(records)} runs; open {out / FILES[0]}", soft_wrap=True)
-    return 0
+        if records:
+            out = args.out or _common_folder(args.paths) / "report"
+            write(records, out, args.title, notes)
+            console.print(f"{len(records)} runs; open {out / FILES[0]}")
+        elif not refused:
+            refused.append("No run has finished yet: nothing to report.")
+    except StudyError as error:
+        refused.append(str(error))
+    except OSError as error:
+        refused.append(f"{error.filename}: {error.strerror}.")
+    for line in refused:
+        print(f"{JOB}: {one_line(line)}", file=sys.stderr)
+    return 2 if refused else 0
+
+
+def one_line(text: str) -> str:
+    """With all of it visible, whatever a file is called."""
+    return UNWRITABLE.sub("�", text)
 
 
 def _common_folder(paths: Sequence[pathlib.Path]) -> pathlib.Path:
-    found = [p.resolve() for p in paths]
-    folders = [p.parent if p.is_file() or (p / METRICS).is_file() else p for p in found]
+    every = [p.resolve() for p in paths]
+    folders = [p.parent if p.is_file() or (p / METRICS).is_file() else p for p in every]
     return pathlib.Path(os.path.commonpath(folders))
 
 
 # ---- Which runs are there? ---------------------------------------------------------
 
 
-def gather(paths: Iterable[pathlib.Path]) -> tuple[list[Record], list[str]]:
-    """Reads all studies and single runs in and below the given paths.
+class Gathered(NamedTuple):
+    """Runs that have ended, each with its `place`; and of others, why they are not."""
 
-    Returns:
-      The records of the runs that have ended, each with its `place`, and a note for
-      each one that was left out.
-
-    Raises:
-      StudyError: a path is missing or holds no run, or a record is refused.
-    """
-    records: dict[str, Record] = {}
-    notes: list[str] = []
-    for path in paths:
-        found = [path] if path.is_file() else list(_below(path))
-        if not found:
-            raise StudyError(f"{path}: no {METRICS} and no .jsonl in it or below.")
-        for file in map(pathlib.Path.resolve, found):
-            if file.name == METRICS and not file.exists():
-                notes.append(f"{file.parent}: no {METRICS} yet, left out.")
-            for record in _read(file) if file.exists() else ():
-                place = _place(file, record)
-                if record["status"] in _DONE:
-                    records[place] = record | {"place": place}
-                else:
-                    notes.append(f"{place}: not finished ({record['status']}).")
-    return list(records.values()), list(dict.fromkeys(notes))
+    records: list[Record]
+    notes: list[str]  # of runs that have not
+    refused: list[str]  # of files that cannot be used
 
 
-def _place(file: pathlib.Path, record: Record) -> str:
-    if file.name == METRICS:
-        return str(file.parent)
-    return f"{file}: {record['stage']} {record['run']}"
+def gather(paths: Iterable[pathlib.Path]) -> Gathered:
+    """Reads all studies and single runs in and below the given paths."""
+    gathered = Gathered([], [], [])
+    files = (file.resolve() for path in paths for file in _files(path))
+    for file in dict.fromkeys(files):
+        if file.name == METRICS and not file.exists():
+            gathered.notes.append(f"{file.parent}: no {METRICS} yet, left out.")
+            continue
+        try:
+            records = _read(file)
+        except StudyError as error:
+            gathered.refused.append(str(error))
+            continue
+        for record in records:
+            name = f"{record['stage']} {record['run']}"
+            place = f"{file.parent}" if file.name == METRICS else f"{file}: {name}"
+            if record["status"] in _DONE:
+                gathered.records.append(record | {"place": one_line(place)})
+            else:
+                gathered.notes.append(f"{place}: not finished ({record['status']}).")
+    return gathered._replace(notes=[*map(one_line, gathered.notes)])
+
+
+def _files(path: pathlib.Path) -> Iterable[pathlib.Path]:
+    """What a path stands for; itself if that is nothing, so that it is refused."""
+    return [*_below(path)] or [path] if path.is_dir() else [path]
 
 
 def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Studies, and the metrics of single runs, whether these are there yet or not."""
-    if not folder.is_dir():
-        raise StudyError(f"{folder} does not exist. Name studies or folders of runs.")
     for place, below, files in os.walk(folder):
-        begun = any(name in (*below, *files) for name in _UNFINISHED)
-        found = sorted(name for name in files if name.endswith(".jsonl"))
-        if METRICS in files or begun:
-            found.append(METRICS)
+        names = sorted(name for name in files if name.endswith(".jsonl"))
+        if {*_UNFINISHED, METRICS} & {*below, *files}:
+            names.append(METRICS)
         if METRICS in files or studies.FILE in files:
             below.clear()  # a run holds no other; a sweep's runs are in its study
         below[:] = sorted(x for x in below if x not in _UNFINISHED and x[0] != ".")
-        yield from (pathlib.Path(place) / name for name in found)
+        yield from (pathlib.Path(place) / name for name in names)
 
 
 def _read(file: pathlib.Path) -> list[Record]:
-    if file.name != METRICS:
-        return studies.read(file)
-    record = read(file)
-    if record.get("job") == studies.JOB and record.get("status") not in _DONE:
-        return [{"stage": "", "run": file.parent.name, "status": record.get("status")}]
-    studies.check(record, str(file))
-    return [{"stage": "", "run": file.parent.name, **studies.thinned(record, "")}]
+    if file.is_dir():
+        raise StudyError(f"{file}: no {METRICS} and no .jsonl in it or below.")
+    return [studies.read_run(file)] if file.name == METRICS else studies.read(file)
 
 
 # ---- What is written where? --------------------------------------------------------
@@ -161,43 +160,35 @@ def write(
     Raises:
       StudyError: `out` holds files of the same names that no report made.
     """
-    found = groups(records)
-    data = ", ".join(dict.fromkeys(group.shared.data for group in found))
-    title, sections = title or f"Robust fine-tuning: {data}", []
-    for number, group in enumerate(found, 1):
-        slug = f"{number}-{re.sub(r'[^a-z0-9]+', '-', group.title.lower())[:LONGEST]}"
-        drawn, prefix = plots(group), f"{slug}-" if len(found) > 1 else ""
-        files = [f"{PLOTS}/{prefix}{plot.key}.png" for plot in drawn]
-        sections.append(page.Section(slug, group, drawn, files))
-    contents = (
-        page.page(title, sections, notes),
-        page.markdown(title, sections, notes),
-        frame(records).drop(columns=["record", "score"]).to_csv(index=False),
-    )
+    every, pictures = groups(records), []
+    data = ", ".join(dict.fromkeys(group.shared.data for group in every))
+    title = one_line(title or f"Robust fine-tuning: {data}")
+    for number, group in enumerate(every, 1):
+        slug = re.sub(r"[^a-z0-9]+", "-", group.title.lower())[:LONGEST]
+        start = f"{PLOTS}/{number}-{slug}-" if len(every) > 1 else f"{PLOTS}/"
+        pictures.append({f"{start}{plot.key}.png": plot for plot in plots(group)})
+    by_file = {file: plot for each in pictures for file, plot in each.items()}
+    report = page.markdown(title, every, pictures, notes)
+    table = frame(records).drop(columns=["record", "score"]).to_csv(index=False)
     _check_free(out)
     out.mkdir(parents=True, exist_ok=True)
+    # The page comes first and at once: it tells the folder of a report that was killed.
+    contents = page.page(title, report, by_file), report, table
     for file, text in zip(FILES, contents, strict=True):
         write_text(out / file, text)
     shutil.rmtree(out / PLOTS, ignore_errors=True)
     (out / PLOTS).mkdir()
-    for section in sections:
-        for file, plot in zip(section.files, section.plots, strict=True):
-            (out / file).write_bytes(plot.png)
+    for file, plot in by_file.items():
+        (out / file).write_bytes(plot.png)
 
 
 def _check_free(out: pathlib.Path) -> None:
-    """Raises a `StudyError` if `out` holds anything that a report did not make.
-
-    The page comes first and at once: it tells the folder of a report that was killed.
-    """
-    if out.exists() and not out.is_dir():
-        raise StudyError(f"{out} is not a folder. Use another --out.")
-    taken = [out / name for name in (*FILES, PLOTS) if (out / name).exists()]
-    made = (out / FILES[0]).is_file() and page.MARK in (out / FILES[0]).read_text(
-        "utf-8"
-    )
-    if taken and not made:
-        raise StudyError(f"{taken[0]} was not made by {JOB}. Use another --out.")
+    """Raises a `StudyError` if `out` holds anything that a report did not make."""
+    for file in (out / name for name in (*FILES, PLOTS)):
+        if file.is_file() and file.name == FILES[0] and page.MARK in file.read_bytes():
+            return
+        if file.exists():
+            raise StudyError(f"{file} was not made by {JOB}. Use another --out.")
 
 
 if __name__ == "__main__":

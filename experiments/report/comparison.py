@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments import records
 from experiments.configs.base import GROUPS
-from experiments.studies import Record, StudyError
+from experiments.studies import Record
 
 # Runs may differ in these and still be compared: what methods are tuned by, what is
 # looked at on the way, what a title says.
@@ -37,45 +37,29 @@ class Comparison(NamedTuple):
     def title(self) -> str:
         words = {"": "", "tune": ", tuning", "final": ", chosen settings"}[self.stage]
         apart = f", {self.apart}" if self.apart else ""
-        shown = f"{self.model}, {self.start}, {self.image_size} px"
-        return f"{self.data}: {shown}{apart}{words}"
+        size = f"{self.image_size} px"
+        return f"{self.data}: {self.model}, {self.start}, {size}{apart}{words}"
 
 
-def comparable(found: Iterable[Record]) -> list[tuple[Comparison, list[Record]]]:
+def comparable(runs: Iterable[Record]) -> list[tuple[Comparison, list[Record]]]:
     """The runs that can be compared with each other, in order of their titles.
 
     A probe does not obey the options of training: it joins all runs that share the
     others.
-
-    Raises:
-      StudyError: a run is there twice.
     """
-    groups: dict[tuple[Comparison, Options], dict[Any, Record]] = {}
+    groups: dict[tuple[Comparison, Options], list[Record]] = {}
     # Probes come last, when the groups that they may join are known.
-    for record in sorted(found, key=_is_probe):
-        shared, options = _comparison(record), _options(record)
-        keys = [(shared, options)]
-        if _is_probe(record):
-            rest = _obeyed(options)
-            keys = [
-                k for k in groups if (k[0], _obeyed(k[1])) == (shared, rest)
-            ] or keys
-        setting = record["setting"]
-        twin = (record["method"], setting["learning_rate"], setting["strength"])
-        for key in keys:
-            other = groups.setdefault(key, {}).setdefault(
-                (*twin, record["seed"]), record
-            )
-            if other is not record and not _is_probe(record):
-                raise StudyError(
-                    f"{other['place']} and {record['place']} are the same method,"
-                    " setting and seed. Name only one of them."
-                )
-    titled = [(_told_apart(*key, groups), [*groups[key].values()]) for key in groups]
+    for record in sorted(runs, key=is_probe):
+        key = shared, options = _comparison(record), _options(record)
+        part = shared, _obeyed(options)
+        joined = [other for other in groups if (other[0], _obeyed(other[1])) == part]
+        for each in (joined if is_probe(record) else []) or [key]:
+            groups.setdefault(each, []).append(record)
+    titled = [(_told_apart(*key, groups), groups[key]) for key in groups]
     return sorted(titled, key=lambda pair: pair[0])
 
 
-def _is_probe(record: Record) -> bool:
+def is_probe(record: Record) -> bool:
     return record["setting"]["learning_rate"] is None
 
 
@@ -94,8 +78,8 @@ def _told_apart(shared: Comparison, own: Options, keys: Iterable[Any]) -> Compar
 def _comparison(record: Record) -> Comparison:
     # The start that was asked for: LP-FT probes the head first in any case, and still
     # competes with the methods that begin with a new one.
-    start = record["config"].get("model.start", record["start"])
-    size = record["config"].get("data.image_size", record["image_size"])
+    start = record["config"].get("model.start") or record["start"]
+    size = record["config"].get("data.image_size") or record["image_size"]
     sides = list(dict.fromkeys(size)) if isinstance(size, list) else [size]
     said = {record["model"], start, *start.split()}
     words = [word for word in record["name"].split() if word not in said]
@@ -114,11 +98,12 @@ def _options(record: Record) -> Options:
     The folder of images is one where nothing but its name says which data it holds.
     """
     every = records.options(record["config"], records.FREE)
-    found = {(k, in_words(v)) for k, v in every.items() if k not in _OWN}
+    own = {(k, in_words(v)) for k, v in every.items() if k not in _OWN}
+    own.add(("metric", record["metric"]["name"]))
     if any(str(value).startswith(_BUILT_FROM) for value in every.values()):
         folder = pathlib.PurePath(record["config"].get(_FOLDER) or "").name
-        found.add((_FOLDER, folder))
-    return frozenset(found)
+        own.add((_FOLDER, folder))
+    return frozenset(own)
 
 
 def in_words(value: Any) -> str:

@@ -2,40 +2,41 @@
 
 A column holds a figure of the run's selected parameters: `id_val`, which selects; `id`,
 `ood` and `corruption`, means of the headline metric over the test sets of a group;
-`domain/<name>`, a single test set; and calibration.
+`domain/<name>`, a single test set; calibration; and the parts that `corruption` is the
+mean of: `corruption/<name>`, `corruption/<name>/<severity>`, `severity/<number>`.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from experiments.schema import GROUPS
 from experiments.statistics import Interval
-from experiments.studies import GROUPS, Record
+from experiments.studies import Record
 from experiments.tasks.task import Metric
 
+Frame = Any  # a pandas data frame or series: their own types ask for casts everywhere
 KERNELS = ("kernel", "weight", "embedding")
-DOMAIN = "domain/"  # prefix of the columns of single test sets
 EXACT = 1e-12  # a half-width below this is rounding
-# By key: the heading and what it holds. In the headline metric's unit and direction
-# unless it is a ratio, or `_FIGURES` has it.
-_HEADLINE = {
+# Heading and what it holds; whether more is better, scale and digits where these are
+# not those of the headline metric.
+_COLUMNS: dict[str, tuple] = {
     "id_val": ("ID val", "In-distribution validation, which selects settings."),
     "id": ("ID test", "In-distribution test set."),
     "ood": ("OOD", "Mean over the out-of-distribution test sets."),
     "corruption": ("Corrupted", "Mean over corruptions and severities of the ID test."),
-    "relative_robustness": ("OOD / ID", "Relative robustness, in per cent."),
-    "corruption_robustness": ("Corr. / ID", "Relative robustness, in per cent."),
+    "relative_robustness": ("OOD / ID", "Relative robustness, %.", True, 100.0, 1),
+    "corruption_robustness": ("Corr. / ID", "Relative robustness, %.", True, 100.0, 1),
+    "macro_accuracy": ("Macro", "Mean recall of the classes.", True, 100.0, 1),
+    "ece": ("ECE", "Expected calibration error, %.", False, 100.0, 1),
+    "nll": ("NLL", "Negative log-likelihood.", False, 1.0, 2),
 }
-# In units of their own: (name, what it is, whether more is better, scale, digits).
-_FIGURES = {
-    "macro_accuracy": ("Macro", "mean recall of the classes", True, 100.0, 1),
-    "ece": ("ECE", "expected calibration error", False, 100.0, 1),
-    "nll": ("NLL", "negative log-likelihood", False, 1.0, 2),
-}
-_PLACES = {"id": "ID", "ood": "OOD", "corruption": "corr."}
+_PLACES = {"id": ", ID", "ood": ", OOD", "corruption": ", corr.", "": ""}
+
+# ---- Columns -----------------------------------------------------------------------
 
 
 class Column(NamedTuple):
@@ -47,24 +48,19 @@ class Column(NamedTuple):
     scale: float
     digits: int
 
-    def text(self, value: Interval | None, sign: str = "") -> str:
-        """Writes `98.1 ± 0.4`, or `98.1` where one value is all.
+    def text(self, value: Interval | float | None, sign: str = "") -> str:
+        """Writes `98.1 ± 0.4`, or `98.1` of a number, or where one value is all.
 
         Seeds that agree to the last digit are one value: what does not hang on the seed
         has no interval, and `± 0.0` would read as precision.
         """
-        if value is None:
+        mean, half = value if isinstance(value, Interval) else (value, math.nan)
+        if mean is None or math.isnan(mean):
             return "–"
-        mean = self.mean_text(value.mean, sign)
-        if math.isnan(value.half_width) or value.half_width < EXACT:
-            return mean
-        return f"{mean} ± {self.scale * value.half_width:.{self.digits}f}"
-
-    def mean_text(self, value: float | None, sign: str = "") -> str:
-        """Writes a number without an interval."""
-        if value is None or math.isnan(value):
-            return "–"
-        return f"{self.scale * value:{sign}.{self.digits}f}"
+        text = f"{self.scale * mean:{sign}.{self.digits}f}"
+        if math.isnan(half) or half < EXACT:
+            return text
+        return f"{text} ± {self.scale * half:.{self.digits}f}"
 
     def verdict(self, difference: Interval) -> str:
         """Whether an interval of a difference leaves zero out, and for whom."""
@@ -74,31 +70,22 @@ class Column(NamedTuple):
             return "no clear difference"
         return "better" if (difference.mean > 0) == self.higher else "worse"
 
-    def best(self, values: Mapping[str, float]) -> list[str]:
-        """The keys with the best value, all of equals; none without a rival."""
-        shown = {k: round(v, 9) for k, v in values.items() if math.isfinite(v)}
-        if len(shown) < 2:
-            return []
-        top = (max if self.higher else min)(shown.values())
-        return [key for key, value in shown.items() if value == top]
+    def best(self, values: Mapping[str, Interval | None]) -> list[str]:
+        """The keys with the best mean, all of equals; none without a rival."""
+        means = {k: round(v.mean, 9) for k, v in values.items() if v}
+        top = (max if self.higher else min)(means.values(), default=None)
+        return [key for key in means if means[key] == top and len(means) > 1]
 
 
 def column(key: str, of: Metric) -> Column:
     """The description of a column, also of a single test set."""
-    name, _, place = key.rpartition("@")
-    if name in _FIGURES:
-        label, hint, higher, scale, digits = _FIGURES[name]
-        label, hint = f"{label}, {_PLACES[place]}", f"{hint}, {_PLACES[place]}"
-        return Column(label, hint.capitalize(), higher, scale, digits)
-    if key.endswith("robustness"):
-        label, hint = _HEADLINE[key]
-        if not of.higher_is_better:
-            label = " / ".join(reversed(label.split(" / ")))
-        return Column(label, hint, True, 100.0, 1)
-    test = key.removeprefix(DOMAIN).replace("_", " ")
-    label, hint = _HEADLINE.get(key, (test, f"Test set {test}."))
-    digits = 1 if of.unit == "%" else 2
-    return Column(label, hint, of.higher_is_better, of.scale, digits)
+    name, _, place = key.partition("@")
+    test = key.partition("/")[2].replace("_", " ")
+    label, hint, *own = _COLUMNS.get(name, (test, f"Test set {test}."))
+    if name.endswith("robustness") and not of.higher_is_better:
+        label = " / ".join(reversed(label.split(" / ")))
+    look: Any = own or (of.higher_is_better, of.scale, 1 if of.unit == "%" else 2)
+    return Column(label + _PLACES[place], hint, *look)
 
 
 def measures(
@@ -111,93 +98,67 @@ def measures(
       of: the headline metric.
       id_val: the same metric on the validation set.
     """
-    members = {g: [e for e in evaluation.values() if e["group"] == g] for g in GROUPS}
-    found: dict[str, float | None] = {"id_val": id_val}
-    found |= {group: _mean(members[group], of.name) for group in GROUPS}
-    name = "relative" if members["ood"] else "corruption"
-    shifted = found["ood" if members["ood"] else "corruption"]
-    found[f"{name}_robustness"] = of.kept(shifted, found["id"])
-    for key, entry in evaluation.items():
-        alone = len(members["id"]) == 1  # the ID column says the same
-        if entry["group"] == "ood" or (
-            entry["group"] == "id" and members["ood"] and not alone
-        ):
-            found[DOMAIN + key] = entry.get(of.name)
+    tests: Frame = pd.DataFrame.from_dict({**evaluation}, orient="index")
+    group = tests.pop("group") if len(tests) else pd.Series(dtype=str)
+    names = dict.fromkeys((of.name, "macro_accuracy", "ece", "nll"))
+    tests = tests.reindex(columns=[*names]).astype(float)
+    means = tests.groupby(group).agg(lambda values: values.mean(skipna=False))
+    means = means.reindex(GROUPS)
+    row = {"id_val": id_val, **means[of.name]}
+    shift = "ood" if "ood" in group.tolist() else "corruption"
+    name = "relative_robustness" if shift == "ood" else "corruption_robustness"
+    row[name] = of.kept(row[shift], row["id"])
+    # A single ID test set is the column `id`, and corrupted ones have parts.
+    several = shift == "ood" and (group == "id").sum() > 1
+    alone = tests[of.name][group.isin(["ood", "id"] if several else ["ood"])]
+    row |= alone.add_prefix("domain/")
     if of.name == "accuracy":  # in a segmentation every class has its IoU
-        found["macro_accuracy@id"] = _mean(members["id"], "macro_accuracy")
-    for name in ("ece", "nll"):
-        found |= {f"{name}@{group}": _mean(members[group], name) for group in GROUPS}
-    return {k: float(v) for k, v in found.items() if v is not None and math.isfinite(v)}
+        row["macro_accuracy@id"] = means["macro_accuracy"]["id"]
+    row |= {f"{x}@{place}": means[x][place] for x in ("ece", "nll") for place in GROUPS}
+    row |= _parts(tests[of.name][group == "corruption"])
+    return {k: float(v) for k, v in row.items() if v is not None and math.isfinite(v)}
 
 
-def _mean(entries: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    values = [entry.get(key) for entry in entries]
-    if not values or any(value is None for value in values):
-        return None
-    return float(np.mean(values))  # pyright: ignore
+def _parts(values: Frame) -> dict[str, float]:
+    """Means by corruption and severity, of test sets `<data>/<corruption>/<number>`."""
+    each: dict[str, list[float]] = {}
+    for test, value in values.items():
+        if known := re.fullmatch(r".+/([^/]+)/(\d+)", test):
+            name, severity = known.groups()
+            for part in (f"corruption/{name}", f"severity/{severity}"):
+                each.setdefault(part, []).append(value)
+            each.setdefault(f"corruption/{name}/{severity}", []).append(value)
+    return {key: sum(part) / len(part) for key, part in each.items()}
 
 
-# ---- Corruptions, mixtures, layers -------------------------------------------------
+# ---- Layers ------------------------------------------------------------------------
 
 
-def corruptions(records: Sequence[Record], name: str) -> pd.DataFrame:
-    """The metric, a row a seed, by (corruption, severity); mean over the data sets."""
-    rows = [
-        (record["seed"], *_corruption(key), entry[name])
-        for record in records
-        for key, entry in record["evaluation"].items()
-        if entry["group"] == "corruption" and entry.get(name) is not None
-    ]
-    found = pd.DataFrame(rows, columns=["seed", "corruption", "severity", "value"])
-    order = list(dict.fromkeys(found["corruption"]))
-    wide: Any = found.pivot_table("value", "seed", ["corruption", "severity"])
-    return wide if wide.empty else wide[order]
-
-
-def _corruption(key: str) -> tuple[str, int]:
-    _, name, severity = key.rsplit("/", 2)
-    return name, int(severity)
-
-
-def mixtures(records: Sequence[Record], shift: str | None) -> pd.DataFrame | None:
-    """`alpha`, `id_val`, `id` and `shift` of the mixed weights, mean over seeds."""
-    keys = {"alpha": "alpha", "id_val": "id_val", "id": "id", "shift": str(shift)}
-    curves = [record.get("wise_curve") or {} for record in records]
-    if any(None in curve.get(key, [None]) for curve in curves for key in keys.values()):
-        return None
-    each = [
-        pd.DataFrame({k: curve[key] for k, key in keys.items()}) for curve in curves
-    ]
-    mean: Any = pd.concat(each).groupby(level=0).mean()
-    return mean
-
-
-def layers(records: Sequence[Record]) -> pd.DataFrame:
+def layers(records: Sequence[Record]) -> Frame:
     """A row for each leaf, in forward order, at the selected parameters; over seeds.
 
     Returns:
       `drift`, the largest L1 norm of a row of the change; `relative`, its share of that
       of the start, NaN where it began at zero; `radius` and `bound`, NaN without.
     """
-    each = [pd.DataFrame(record["leaves"]).T.astype(float) for record in records]
-    every = pd.concat(each, keys=range(len(each)))
+    fields = ["drift", "radius", "bound", "norm"]
+    each = [pd.DataFrame(r["leaves"], index=fields).T.astype(float) for r in records]
+    every: Frame = pd.concat(each)
     every["relative"] = every["drift"] / every["norm"].where(every["norm"] > 0)
-    mean = every.groupby(level=1).agg(lambda values: values.mean(skipna=False))
-    position = {name: i for i, name in enumerate(records[0]["layers"])}
-    order = sorted(mean.index, key=lambda name: (position.get(name, math.inf), name))
-    return mean.loc[order]
+    mean = every.groupby(level=0).agg(lambda values: values.mean(skipna=False))
+    forward = [name for name in records[0]["layers"] if name in mean.index]
+    return mean.loc[[*dict.fromkeys((*forward, *mean.index))]]
 
 
-def kernels(found: pd.DataFrame) -> pd.DataFrame:
+def kernels(leaves: Frame) -> Frame:
     """The kernels among the leaves: biases and scales move on a scale of their own."""
-    are = [name.rpartition("/")[2] in KERNELS for name in found.index]
-    return found.loc[are] if any(are) else found
+    are = [name.rpartition("/")[2] in KERNELS for name in leaves.index]
+    return leaves.loc[are] if any(are) else leaves
 
 
 def collapsed(records: Sequence[Record], below: float) -> list[int]:
     """How many leaves have a smaller radius in each run, at the selected step."""
-    radii = [[leaf.get("radius") for leaf in r["leaves"].values()] for r in records]
-    return [sum(x is not None and x < below for x in found) for found in radii]
+    return [int((layers([record])["radius"] < below).sum()) for record in records]
 
 
 def layer_words(name: str) -> str:

@@ -8,16 +8,9 @@ import pandas as pd
 
 from experiments.records import flat
 from experiments.report.comparison import in_words
-from experiments.report.frame import (
-    REFERENCE,
-    Group,
-    Trial,
-    frontier,
-    paired,
-    rate_words,
-)
-from experiments.report.measures import corruptions, kernels, layer_words, layers
-from experiments.statistics import interval
+from experiments.report.frame import REFERENCE, Group, Trial, paired, rate_words
+from experiments.report.frontier import frontier
+from experiments.report.measures import Frame, kernels, layer_words, layers
 
 
 class Best(str):
@@ -36,96 +29,82 @@ class Table(NamedTuple):
 
     title: str
     caption: str
-    cells: pd.DataFrame
+    cells: Frame
     folded: bool
 
 
 Rows = Iterable[Mapping[str, str]]  # text by heading
-TABLES: list[Callable[[Group], Table | None]] = []
+TABLES: list[Callable[[Group], Table]] = []
 
 
-def table(title: str, caption: str, *, folded: bool = False) -> Callable[..., Any]:
-    """Registers a function that gives the rows of a table, none without numbers."""
+def table(title: str, *, folded: bool = False) -> Callable[..., Any]:
+    """Registers a function that gives rows, and whose docstring is the caption."""
 
-    def register(make: Callable[[Group], Rows]) -> Callable[[Group], Table | None]:
-        def made(group: Group) -> Table | None:
-            cells = _cells(make(group))
-            return None if cells.empty else Table(title, caption, cells, folded)
-
-        TABLES.append(made)
-        return made
+    def register(rows: Callable[[Group], Rows]) -> Callable[[Group], Rows]:
+        TABLES.append(lambda group: _table(title, rows, group, folded))
+        return rows
 
     return register
 
 
-def _cells(rows: Rows) -> pd.DataFrame:
-    return pd.DataFrame([*rows], dtype=object).fillna("–")
+def _table(title: str, rows: Callable[..., Rows], of: Any, folded: bool) -> Table:
+    cells = pd.DataFrame([*rows(of)], dtype=object).fillna("–")
+    return Table(title, " ".join(str(rows.__doc__).split()), cells, folded)
 
 
 def tables(group: Group) -> list[Table]:
     """All tables that the group has numbers for."""
-    return [found for make in TABLES if (found := make(group))]
+    return [made for make in TABLES if not (made := make(group)).cells.empty]
 
 
-def overview(groups: Sequence[Group]) -> Table | None:
-    """A row for each method and a column for each group; none of a single group."""
+def overview(groups: Sequence[Group]) -> list[Table]:
+    """What several groups have beside each other."""
     # What was only tried out on the way to the final runs is left to its own section.
     groups = [g for g in groups if g.shared.stage != "tune"] or groups
-    if len(groups) < 2:
-        return None
-    cells: dict[str, dict[str, str]] = {}
+    title = "All comparisons at a glance"
+    return [_table(title, side_by_side, groups, False)] if len(groups) > 1 else []
+
+
+def side_by_side(groups: Sequence[Group]) -> Rows:
+    """ID test / mean over what is out of distribution (or corrupted) at the chosen
+    settings. The best robustness of a column is marked.
+    """
+    rows: dict[str, dict[str, str]] = {}
     for group in groups:
-        means = {m: t.mean(group.shift) for m, t in group.chosen.items()}
-        best = group.column(group.shift).best(means) if group.shift else []
+        best = group.column(group.shift).best(group.by_method(group.shift))
         for method, trial in group.chosen.items():
-            row = cells.setdefault(method, {"Method": trial.label})
+            row = rows.setdefault(method, {"Method": trial.label})
             row[group.title] = _marked(_pair(group, trial), method in best)
-    return Table(
-        "All comparisons at a glance",
-        "ID test / mean over what is out of distribution (or corrupted) at the chosen"
-        " settings. The best robustness of a column is marked.",
-        _cells(cells.values()),
-        folded=False,
-    )
+    return rows.values()
 
 
 # ---- Chosen settings ---------------------------------------------------------------
 
 
-@table(
-    "Every method at its chosen setting",
-    "Shares in per cent; mean ± 95 % Student-t interval over seeds, where there are two"
-    " or more that differ. Settings are chosen on ID validation alone. The best of a"
-    " column are marked.",
-)
+@table("Every method at its chosen setting")
 def headline(group: Group) -> Rows:
-    shown = {key: group.column(key) for key in group.columns}
-    means = {k: {m: t.mean(k) for m, t in group.chosen.items()} for k in shown}
-    best = {key: look.best(means[key]) for key, look in shown.items()}
+    """Shares in per cent; mean ± 95 % Student-t interval over seeds, where there are
+    two or more that differ. Settings are chosen on ID validation alone. The best of a
+    column are marked.
+    """
+    looks = {key: group.column(key) for key in _compared(group)}
+    texts = {key: _best_marked(group, key) for key in looks}
     if group.start:
         row = {"Method": f"Start ({group.shared.start})", "Setting": "", "Seeds": ""}
-        yield row | {c.label: c.text(group.start.get(k)) for k, c in shown.items()}
+        yield row | {c.label: c.text(group.start.get(k)) for k, c in looks.items()}
     for method, trial in group.chosen.items():
         row = {"Method": trial.label, "Setting": trial.setting or "–"}
-        yield (
-            row
-            | {"Seeds": _seeds(trial)}
-            | {
-                look.label: _marked(look.text(trial.get(key)), method in best[key])
-                for key, look in shown.items()
-            }
-        )
+        row["Seeds"] = _seeds(trial)
+        yield row | {look.label: texts[key][method] for key, look in looks.items()}
 
 
-@table(
-    "FTP against the others",
-    "FTP minus the other, in points, at their chosen settings and paired by seed.",
-)
+@table("FTP against the others")
 def differences(group: Group) -> Rows:
-    for method, other in group.chosen.items():
-        if method == REFERENCE or REFERENCE not in group.chosen:
+    """FTP minus the other, in points, at their chosen settings and paired by seed."""
+    reference = group.chosen.get(REFERENCE)
+    for other in group.chosen.values() if reference else ():
+        if not reference or other is reference:
             continue
-        reference = group.chosen[REFERENCE]
         seeds = set(reference.runs["seed"]) & set(other.runs["seed"])
         row = {"Against": other.label, "Seeds": str(len(seeds))}
         for key in group.headline:
@@ -138,118 +117,95 @@ def differences(group: Group) -> Rows:
 # ---- All settings ------------------------------------------------------------------
 
 
-@table(
-    "Learning rate and strength",
-    "ID test / OOD (or corrupted) of every setting; the chosen ones are marked.",
-)
+@table("Learning rate and strength")
 def rates(group: Group) -> Rows:
-    rated = [trial for trial in group.trials if not math.isnan(trial.rate)]
-    every = sorted({trial.rate for trial in rated})
+    """ID test / OOD (or corrupted) of every setting; the chosen ones are marked."""
+    rated = [trial for trial in group.trials if trial.words[1]]
+    every = [rate_words(rate) for rate in sorted({trial.rate for trial in rated})]
     rows: dict[Any, dict[str, str]] = {}
     for trial in rated if len(rated) > len({t.method for t in rated}) else ():
-        key = trial.method, trial.strength_words
-        names = {"Method": trial.label, "Strength": trial.strength_words}
-        row = rows.setdefault(key, names | {rate_words(rate): "–" for rate in every})
-        cell = _marked(_pair(group, trial), trial in group.chosen.values())
-        row[rate_words(trial.rate)] = cell
+        method, rate, strength = trial.words
+        names = {"Method": method, "Strength": strength}
+        row = rows.setdefault((method, strength), names | dict.fromkeys(every, "–"))
+        row[rate] = _marked(_pair(group, trial), trial is group.chosen[trial.method])
     return rows.values()
 
 
-@table(
-    "The frontier of ID and OOD",
-    "Settings on the convex hull of all, what was chosen, and mixtures of chosen"
-    " weights, α of them, with those of the start. Against the hull: how far above it,"
-    " in points, at the same ID; – where ID is better than on all of it.",
-)
+@table("The frontier of ID and OOD")
 def on_frontier(group: Group) -> Rows:
-    looks = [group.column("id"), group.column(group.shift)]
-    found = frontier(group)
-    for row in found.to_dict("records") if len(found) else ():
+    """Settings on the convex hull of all, what was chosen, and mixtures of chosen
+    weights, α of them, with those of the start. Against the hull: how far above it, in
+    points, at the same ID; – where ID is better than on all of it.
+    """
+    at, shift = group.column("id"), group.column(group.shift)
+    for row in frontier(group).to_dict("records"):
         kinds = [kind for kind in ("hull", "chosen") if row[kind]]
-        if math.isnan(row["alpha"]) and not kinds:
-            continue
-        yield {
-            "Point": _marked(row["name"], row["hull"]),
-            "What": ", ".join(kinds) or "mixture",
-            looks[0].label: looks[0].mean_text(row["id"]),
-            looks[1].label: looks[1].mean_text(row["shift"]),
-            "Against the hull": looks[1].mean_text(row["above"], "+"),
-        }
+        if kinds or not math.isnan(row["alpha"]):
+            yield {
+                "Point": _marked(row["name"], row["hull"]),
+                "What": ", ".join(kinds) or "mixture",
+                at.label: at.text(row["id"]),
+                shift.label: shift.text(row["shift"]),
+                "Against the hull": shift.text(row["above"], "+"),
+            }
 
 
-@table(
-    "The whole sweep",
-    "Shares in per cent, over the seeds that ran. The chosen setting of each method is"
-    " marked.",
-    folded=True,
-)
+@table("The whole sweep", folded=True)
 def sweep(group: Group) -> Rows:
-    if len(group.trials) == len(group.chosen):
-        return
-    keys = [k for k in group.columns if k in ("id_val", "id", "ood", "corruption")]
-    keys += [key for key in group.columns if key.endswith("robustness")]
-    for trial in group.trials:
+    """Shares in per cent, over the seeds that ran. The chosen setting of each method is
+    marked.
+    """
+    looks = {k: group.column(k) for k in group.columns if not {"/", "@"} & {*k}}
+    for trial in group.trials if len(group.trials) > len(group.chosen) else ():
+        method, rate, strength = trial.words
         yield {
-            "Method": _marked(trial.label, trial is group.chosen[trial.method]),
-            "Rate": "–" if math.isnan(trial.rate) else rate_words(trial.rate),
-            "Strength": trial.strength_words or "–",
+            "Method": _marked(method, trial is group.chosen[trial.method]),
+            "Rate": rate or "–",
+            "Strength": strength or "–",
             "Seeds": _seeds(trial),
-            **{group.column(k).label: group.column(k).text(trial.get(k)) for k in keys},
+            **{look.label: look.text(trial.get(key)) for key, look in looks.items()},
         }
 
 
 # ---- Corruptions and layers --------------------------------------------------------
 
 
-@table("Corruptions of the ID test set", "Mean over the severities.")
+@table("Corruptions of the ID test set")
 def by_corruption(group: Group) -> Rows:
-    return _corruptions(
-        group, lambda wide: wide.T.groupby(level=0, sort=False).mean().T
-    )
+    """Mean over the severities."""
+    return _corruptions(group, depth=1)
 
 
-@table("Corruptions, by severity", "5 is the most severe.", folded=True)
+@table("Corruptions, by severity", folded=True)
 def by_severity(group: Group) -> Rows:
-    return _corruptions(group, lambda wide: wide)
+    """5 is the most severe."""
+    return _corruptions(group, depth=2)
 
 
-def _corruptions(group: Group, part: Callable[[Any], Any]) -> Rows:
-    """A row for each column of a `part` of the metric by corruption and severity."""
-    look, found = group.column("id"), {}
-    for method, trial in group.chosen.items():
-        wide = part(corruptions(trial.records, group.metric.name))
-        found[method] = {key: interval(v.dropna().tolist()) for key, v in wide.items()}
-    for key in dict.fromkeys(key for by in found.values() for key in by):
-        name = key if isinstance(key, str) else f"{key[0]} {key[1]}"
-        best = look.best({m: by[key].mean for m, by in found.items() if key in by})
-        yield {"Corruption": name.replace("_", " ")} | {
-            trial.label: _marked(look.text(found[m].get(key)), m in best)
-            for m, trial in group.chosen.items()
-        }
+def _corruptions(group: Group, depth: int) -> Rows:
+    """A row for each `corruption/<name>`, or each of these with its severity."""
+    for key in group.columns:
+        if key.startswith("corruption/") and key.count("/") == depth:
+            row = {"Corruption": group.column(key).label.replace("/", " ")}
+            texts = _best_marked(group, key)
+            yield row | {group.chosen[m].label: text for m, text in texts.items()}
 
 
-@table(
-    "Drift per layer",
-    "Kernels in forward order: the largest L1 norm of a row of the change, and in"
-    " brackets its share of the kernel's own largest row norm at the start, unless that"
-    " is zero. Mean over seeds, at the chosen settings.",
-    folded=True,
-)
+@table("Drift per layer", folded=True)
 def drift(group: Group) -> Rows:
-    def text(row: Mapping[str, float]) -> str:
-        share = row["relative"]
-        return f"{row['drift']:.3g}" + ("" if math.isnan(share) else f" ({share:.1%})")
+    """Kernels in forward order: the largest L1 norm of a row of the change, and in
+    brackets its share of the kernel's own largest row norm at the start, unless that is
+    zero. Mean over seeds, at the chosen settings.
+    """
+    share = lambda row: "" if math.isnan(row["relative"]) else f" ({row.relative:.1%})"
+    return _layers(group, "drift", {"": lambda row: f"{row.drift:.3g}{share(row)}"})
 
-    return _layers(group, "drift", {"": text})
 
-
-@table(
-    "Radius per layer",
-    "How far a row of each kernel may move, at the selected step, and the share of rows"
-    " that the last step had to shorten. Mean over seeds, at the chosen settings.",
-    folded=True,
-)
+@table("Radius per layer", folded=True)
 def radius(group: Group) -> Rows:
+    """How far a row of each kernel may move, at the selected step, and the share of
+    rows that the last step had to shorten. Mean over seeds, at the chosen settings.
+    """
     bound = lambda row: "–" if math.isnan(row["bound"]) else f"{row['bound']:.0%}"
     texts = {" radius": lambda row: f"{row['radius']:.2g}", " bound": bound}
     return _layers(group, "radius", texts)
@@ -259,38 +215,62 @@ def _layers(group: Group, needs: str, texts: Mapping[str, Callable]) -> Rows:
     """A row for each kernel that any method has `needs` of, `texts` by heading."""
     rows: dict[str, dict[str, str]] = {}
     for trial in group.chosen.values():
-        found = kernels(layers(trial.records)).dropna(subset=[needs])
-        for name, values in found.iterrows():
-            row = rows.setdefault(str(name), {"Layer": layer_words(str(name))})
+        for name, values in (
+            kernels(layers(trial.records)).dropna(subset=needs).iterrows()
+        ):
+            row = rows.setdefault(name, {"Layer": layer_words(name)})
             row |= {trial.label + head: text(values) for head, text in texts.items()}
     return rows.values()
 
 
-@table("Settings", "Of all runs, and what they ran on.", folded=True)
+# ---- What it rests on --------------------------------------------------------------
+
+
+@table("Columns", folded=True)
+def columns(group: Group) -> Rows:
+    """What they hold."""
+    for look in map(group.column, _compared(group)):
+        yield {"Column": look.label, "Content": look.hint}
+
+
+@table("Settings", folded=True)
 def settings(group: Group) -> Rows:
+    """Of all runs, and what they ran on."""
     ran = {"versions": {}, "machine": ""}
     every = [
-        flat(record["config"] | {k: record.get(k, none) for k, none in ran.items()})
+        flat(record["config"] | {key: record.get(key) or ran[key] for key in ran})
         for record in group.runs["record"]
     ]
     for name in dict.fromkeys(name for options in every for name in options):
-        values = list(dict.fromkeys(in_words(o[name]) for o in every if name in o))
+        values = dict.fromkeys(in_words(o[name]) for o in every if name in o)
         yield {"Option": name, "Value": "; ".join(values)}
 
 
 # ---- Cells -------------------------------------------------------------------------
 
 
+def _compared(group: Group) -> list[str]:
+    """All columns but the parts of corruptions, which have tables of their own."""
+    return [k for k in group.columns if not k.startswith(("corruption/", "severity/"))]
+
+
 def _marked(text: str, marked: bool) -> str:
     return Best(text) if marked else text
 
 
+def _best_marked(group: Group, key: str) -> dict[str, str]:
+    """A column at the chosen settings, by method."""
+    look, values = group.column(key), group.by_method(key)
+    best = look.best(values)
+    return {key: _marked(look.text(v), key in best) for key, v in values.items()}
+
+
 def _seeds(trial: Trial) -> str:
-    diverged = sum(record["status"] == "diverged" for record in trial.records)
-    return f"{len(trial.runs)}{f', {diverged} diverged' if diverged else ''}"
+    lost = trial.runs["diverged"].sum()
+    return f"{len(trial.runs)}{f', {lost} diverged' if lost else ''}"
 
 
 def _pair(group: Group, trial: Trial) -> str:
     """ID and shift, without intervals."""
     keys = [key for key in ("id", group.shift) if key]
-    return " / ".join(group.column(key).mean_text(trial.mean(key)) for key in keys)
+    return " / ".join(group.column(key).text(trial.mean(key)) for key in keys)

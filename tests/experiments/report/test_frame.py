@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from experiments.report.frame import frontier, groups, rate_words
+from experiments.report.frame import groups, rate_words
+from experiments.report.frontier import frontier
 from experiments.report.measures import column, layers
-from experiments.report.sentences import sentences
+from experiments.report.sentences import cards, sentences
 from experiments.report.tables import Best, tables
 from run_records import read_back, record
 
@@ -121,11 +122,8 @@ def test_less_is_better_where_the_metric_says_so():
     assert kept == pytest.approx(sum(19 / (35 + s) for s in range(3)) / 3)
     look = column("relative_robustness", group.metric)
     assert (look.label, look.higher) == ("ID / OOD", True)
-    lines = sentences(group)
-    assert any(
-        line.startswith("Best OOD of the chosen settings: FTP") for line in lines
-    )
-    assert "OOD, paired by seed: FTP is better than Fine-tuning (-5.00)." in lines
+    assert against.loc["Fine-tuning", "OOD"] == "-5.00 (better)"
+    assert ("Best OOD", "36.00 ± 2.48 °", "FTP, 1e-3, κ 1") in cards(group)
     found = frontier(group).set_index("name")
     assert [*found.index[found["hull"]]] == ["Fine-tuning, 1e-2"]
     assert found.loc["FTP, 1e-3, κ 1", "above"] == pytest.approx(30 - 36)
@@ -144,34 +142,44 @@ def test_differences_are_paired_by_seed():
 
 
 @pytest.mark.parametrize(
-    ("ood", "words"),
+    ("ood", "verdict"),
     [
-        ((0.5, 0.51, 0.52), "better than Fine-tuning"),
-        ((0.1, 0.11, 0.12), "worse than Fine-tuning"),
-        ((0.28, 0.31, 0.31), "not clearly different from Fine-tuning"),
+        ((0.5, 0.51, 0.52), "better"),
+        ((0.1, 0.11, 0.12), "worse"),
+        ((0.28, 0.31, 0.31), "no clear difference"),
+        ((0.4,), "one seed, no interval"),
     ],
 )
-def test_the_sentences_follow_the_numbers(ood, words):
+def test_the_verdict_follows_the_numbers(ood, verdict):
     runs = [scored("fine-tune", 1e-3, None, s, 0.9) for s in range(3)]
-    runs += [scored("ftp", 1e-3, 1.0, s, 0.9, ood=ood[s]) for s in range(3)]
-    lines = sentences(only_group(*runs))
-    assert any(x.startswith("OOD, paired") and f"FTP is {words}" in x for x in lines)
+    runs += [scored("ftp", 1e-3, 1.0, s, 0.9, ood=x) for s, x in enumerate(ood)]
+    group = only_group(*runs)
+    cell = table(group, "FTP against the others").loc[0, "OOD"]
+    ((_, value, note),) = [c for c in cards(group) if c[0] == "FTP − Fine-tuning, OOD"]
+    assert cell == f"{value} ({note})"
+    assert note == verdict
 
 
 def test_the_frontier_is_the_upper_right_hull_and_mixtures_are_set_against_it():
     points = {1e-5: (0.80, 0.50), 1e-4: (0.90, 0.45), 1e-3: (0.95, 0.30)}
     inside = {3e-5: (0.85, 0.46), 3e-4: (0.70, 0.45)}
     runs = [scored("ftp", r, 1.0, 0, 0.9, *p) for r, p in (points | inside).items()]
-    mixed = scored("fine-tune", 1e-3, None, 0, 0.9, 0.6, 0.2)
     curve = {"alpha": [0.0, 0.5], "id_val": [0.8, 0.9], "id": [0.85, 0.96]}
-    runs.append(mixed | {"wise_curve": curve | {"ood": [0.5, 0.2]}})
-    found = frontier(only_group(*runs)).set_index("name")
+    for method, strength in (("fine-tune", None), ("spd", 0.5)):
+        mixed = scored(method, 1e-3, strength, 0, 0.9, 0.6, 0.2)
+        runs.append(mixed | {"wise_curve": curve | {"ood": [0.5, 0.2]}})
+    group = only_group(*runs)
+    found = frontier(group).set_index("name")
     assert [*found.index[found["hull"]]] == [
         f"FTP, {rate_words(r)}, κ 1" for r in points
     ]
-    # Half-way between the first two the hull is at 0.475.
-    assert found.loc["Fine-tuning, α 0", "above"] == pytest.approx(0.025)
-    assert math.isnan(found.loc["Fine-tuning, α 0.5", "above"])
+    for label in ("Fine-tuning", "SPD"):
+        # Half-way between the first two the hull is at 0.475.
+        assert found.loc[f"{label}, α 0", "above"] == pytest.approx(0.025)
+        assert math.isnan(found.loc[f"{label}, α 0.5", "above"])
+        said = f"Mixing the weights of {label} with those of the start (WiSE-FT): the"
+        said += " best OOD, 50.0 at ID 85.0, is at α 0, 2.5 points above the hull"
+        assert any(line.startswith(said) for line in sentences(group))
     assert found.loc["FTP, 3e-4, κ 1", "above"] == pytest.approx(-0.05)
 
 
@@ -198,7 +206,7 @@ def test_collapsed_radii_are_counted_run_by_run(stuck, words):
         held = [leaf for leaf in found["leaves"].values() if leaf["radius"] is not None]
         for i, leaf in enumerate(held):
             leaf["radius"] = 1e-8 if i < count else 0.5
-    (line,) = [s for s in sentences(only_group(*runs)) if "radii" in s]
+    (line,) = [s for s in sentences(only_group(*runs)) if s.startswith("Radii of")]
     assert f"; {words} below 1e-6" in line
     assert (", by seed" in line) == (len(set(stuck)) > 1)
 

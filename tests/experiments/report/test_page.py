@@ -1,5 +1,6 @@
 """The page in a real browser: it renders, sorts by keyboard, and runs nothing else."""
 
+import html
 import json
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.report.__main__ import main
-from run_records import record, write_run
+from run_records import ATTACK, hostile, record, write_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -114,19 +115,17 @@ def test_the_page_is_not_wider_than_its_window(page, tmp_path, width):
 
 
 def test_a_hostile_record_runs_nothing(tmp_path):
-    attack = "\"'><img src=x onerror=\"document.body.id='owned'\"></script><script>"
-    attack += "document.body.id='owned'</script>"
     for method, strength in (("fine-tune", None), ("ftp", 1.0)):
-        found = record(method, 1e-3, strength, 0, corruptions=True)
-        found |= {"label": method + attack, "name": attack, "model": attack}
-        found["evaluation"][attack] = found["evaluation"].pop("sketch")
-        write_run(tmp_path, found, method)
+        write_run(tmp_path, hostile(record(method, 1e-3, strength, 0)))
     assert main([str(tmp_path)]) == 0
-    page = tmp_path / "report" / "index.html"
-    found = answer(
-        page,
-        tmp_path,
-        "found.id = document.body.id; found.n ="
-        "[...document.images].filter((i) => !i.src.startsWith('data:')).length",
-    )
-    assert found == {"id": "", "n": 0}
+    script = """
+    found.id = document.body.id;
+    found.scripts = document.scripts.length;
+    found.images = [...document.images].map((i) => i.src.slice(0, 5));
+    found.handlers = document.querySelectorAll("[onerror]").length;
+    found.text = document.querySelector("h2").textContent"""
+    seen = answer(tmp_path / "report" / "index.html", tmp_path, script)
+    assert (seen["id"], seen["handlers"]) == ("", 0)
+    assert seen["scripts"] == 2  # the page's own and this one
+    assert set(seen["images"]) == {"data:"}
+    assert ATTACK in html.unescape(seen["text"])
