@@ -136,11 +136,13 @@ def _listed(
             f"{name} needs source_dir, a folder with the layout {data_set.layout}."
         )
     root = Path(source_dir).expanduser()
-    root = root / name if (root / name).is_dir() else root
     try:
+        root = root / name if (root / name).is_dir() else root
         listing = data_set.listing(root)
         return listing, check(name, data_set, listing, root, data)
-    except OSError as error:  # a full disk, a file in place of a folder, no permission
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
         raise DataError(f"{name} cannot be read from {root}: {error}.") from error
 
 

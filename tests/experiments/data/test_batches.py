@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from drawn_images import draw_camvid, draw_folder
+from experiments.data import DataError
 from experiments.data.batches import (
     Sizes,
     evaluation_batches,
@@ -158,6 +160,18 @@ def test_no_worker_outlives_a_training_that_is_killed(tmp_path):
     for pid in survivors:
         os.kill(pid, signal.SIGKILL)
     assert not survivors
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_vanishes_during_a_training_is_named(tmp_path, workers):
+    root = draw_folder(tmp_path / "own", {"train": {"cat": 40}})
+    images = open_source("image_folder:train", tmp_path, root)
+    iterator = iter(train_batches(images, **SETTINGS, workers=workers))
+    next(iterator)
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match=r"cat/.*g is not an image .*No such file"):
+        taken(iterator, 40)
+    iterator.close()
 
 
 def test_evaluation_shows_every_image_once_in_order_and_marks_the_padding(source):
