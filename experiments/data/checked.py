@@ -8,7 +8,6 @@ content from another, and is the same for a copy of the folder elsewhere.
 
 import hashlib
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ def check(
         return noted
 
     note.parent.mkdir(parents=True, exist_ok=True)  # fails before all is read
-    _mention(passed_over(files), root)
+    _mention_others(root, paths)
     digest = hashlib.sha256()
     for path in files:
         digest.update(name_below(root, path))
@@ -70,20 +69,15 @@ def check(
     return digest.hexdigest()[:DIGITS]
 
 
-def passed_over(files: Iterable[Path]) -> list[Path]:
-    """Visible files, in and below the folders of what is listed, that are not."""
-    listed = set(files)
-    return sorted(
+def _mention_others(root: Path, files: set[Path]) -> None:
+    """Says how many visible files below `root` are none of these."""
+    others = sorted(
         path
-        for folder in {file.parent for file in listed}
-        for path in folder.rglob("*")
-        if path not in listed
+        for path in root.rglob("*")
+        if path not in files
         and path.is_file()
-        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+        and not any(p.startswith(".") for p in path.relative_to(root).parts)
     )
-
-
-def _mention(others: list[Path], root: Path) -> None:
     if others:
         print(
             f"Note: {len(others)} files in {root} are passed over, "

@@ -152,7 +152,8 @@ def test_no_worker_outlives_a_training_that_is_killed(tmp_path):
     assert len(workers) == 2
     assert all(map(runs, workers))
     os.kill(training.pid, signal.SIGKILL)
-    training.communicate()
+    training.wait()
+    training.stdout.close()
     until = time.monotonic() + 10
     while any(map(runs, workers)) and time.monotonic() < until:
         time.sleep(0.1)
