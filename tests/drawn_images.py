@@ -1,12 +1,12 @@
-"""Tiny data sets in the layouts that the builders read, drawn for tests."""
+"""Tiny data sets in the layouts that are read from folders, drawn for tests."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from experiments.data.camvid import SPLITS
-from experiments.data.pacs import CLASSES, DOMAINS
+from experiments.data import camvid, pacs
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
@@ -17,24 +17,31 @@ def picture(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
     return np.asarray(Image.fromarray(corners).resize((width, height), bilinear))
 
 
-def save(array: np.ndarray, path: Path) -> None:
+def save(array: np.ndarray, path: Path, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
+    Image.fromarray(array).save(path, **options)
+
+
+def draw_folder(root: Path, counts: dict[str, dict[str, int]]) -> Path:
+    """Pictures 0, 1, 2, ... by split and class, in turn PNG and JPEG."""
+    seeds = itertools.count()
+    for split, classes in counts.items():
+        for label, count in classes.items():
+            for i in range(count):
+                file = f"{i}.{('png', 'jpg')[i % 2]}"
+                save(picture(next(seeds)), root / split / label / file)
+    return root
 
 
 def draw_pacs(root: Path, per_class: int = 7) -> Path:
     """`per_class` images in each class of each domain."""
-    for d, domain in enumerate(DOMAINS):
-        for c, label in enumerate(CLASSES):
-            for i in range(per_class):
-                image = picture(1000 * d + 100 * c + i)
-                save(image, root / domain / label / f"image_{i}.jpg")
-    return root
+    counts = dict.fromkeys(pacs.CLASSES, per_class)
+    return draw_folder(root, dict.fromkeys(pacs.DOMAINS, counts))
 
 
 def draw_camvid(root: Path, images: int = 3, side: int = 40) -> Path:
     """The lower half is class 3 and red, some columns at the left void and blue."""
-    for split in SPLITS:
+    for split in camvid.SPLITS:
         for i in range(images):
             mask = np.zeros((side, side), np.uint8)
             mask[side // 2 :] = 3
@@ -45,11 +52,9 @@ def draw_camvid(root: Path, images: int = 3, side: int = 40) -> Path:
     return root
 
 
-def draw_folder(root: Path, counts: dict[str, dict[str, int]]) -> Path:
-    """Images by split and class, in turn PNG and JPEG."""
-    for split, classes in counts.items():
-        for label, count in classes.items():
-            for i in range(count):
-                suffix = ("png", "jpg")[i % 2]
-                save(picture(i), root / split / label / f"{i}.{suffix}")
-    return root
+COUNTS = {"train": {"cat": 4, "dog": 3, "owl": 2}, "night": {"dog": 2, "owl": 1}}
+DRAWN = {
+    "pacs": draw_pacs,
+    "camvid": draw_camvid,
+    "image_folder": lambda root: draw_folder(root, COUNTS),
+}

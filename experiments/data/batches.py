@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +12,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from experiments.data.corruptions import corrupt
 from experiments.data.sources import Source
 from experiments.data.transforms import Size, augment, centre_crop, height_width
 
@@ -85,8 +89,7 @@ def train_batches(
     Raises:
       ValueError: if a setting is out of its range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    _require_batch_size(batch_size)
     if workers < 0:
         raise ValueError(f"workers must not be negative, got {workers}.")
     if not 0 < scale[0] <= scale[1] <= 1:
@@ -106,7 +109,25 @@ def train_batches(
         return dataset
     if not flags.FLAGS.is_parsed():  # a worker is started with the flags' values
         flags.FLAGS.mark_as_parsed()
-    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return dataset.mp_prefetch(options, worker_init_fn=_end_with_parent)
+
+
+def _end_with_parent(*_: int) -> None:
+    """Ends this worker when the process that started it is gone, even if by a kill."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "grain starts workers by `multiprocessing`"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _require_batch_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}.")
 
 
 def _stack(elements: Sequence[dict[str, Any]]) -> Batch:
@@ -134,42 +155,6 @@ class Sizes(NamedTuple):
     limit: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluationBatches:
-    """See `evaluation_batches`; can be iterated any number of times."""
-
-    source: Source
-    indices: np.ndarray
-    sizes: Sizes
-    corruption: str | None
-    severity: int | None
-    seed: int
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.sizes.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        size = self.sizes.batch_size
-        for first in range(0, len(self.indices), size):
-            chosen = self.indices[first : first + size]
-            yield _pad(_stack([self._example(int(i)) for i in chosen]), size)
-
-    def _example(self, index: int) -> dict[str, Any]:
-        element = centre_crop(
-            self.source[index],
-            size=height_width(self.sizes.image_size),
-            resize=self.sizes.resize,
-            target=self.source.target,
-        )
-        if self.corruption is None or self.severity is None:
-            return element
-        from experiments.data.corruptions import corrupt  # its library is optional
-
-        seed = np.random.SeedSequence([self.seed, index]).generate_state(1)
-        image = corrupt(element["image"], self.corruption, self.severity, int(seed[0]))
-        return {**element, "image": image}
-
-
 def evaluation_batches(
     source: Source,
     sizes: Sizes,
@@ -177,7 +162,7 @@ def evaluation_batches(
     corruption: str | None = None,
     severity: int | None = None,
     seed: int = 0,
-) -> EvaluationBatches:
+) -> Iterator[Batch]:
     """Batches of all images once, in a fixed order, cropped at the centre.
 
     Args:
@@ -189,21 +174,34 @@ def evaluation_batches(
       severity: of the corruption, 1 to 5.
       seed: of the corruption.
 
-    Returns:
-      An iterable with a length, of `{"image": uint8 (b, h, w, 3), "label": int32 (b,),
-      "mask": bool (b,)}`, or with `"segmentation": uint8 (b, h, w)` in place of the
-      label. The mask is False where there is only padding.
+    Yields:
+      `{"image": uint8 (b, h, w, 3), "label": int32 (b,), "mask": bool (b,)}`, or with
+      `"segmentation": uint8 (b, h, w)` in place of the label. The mask is False where
+      there is only padding.
 
     Raises:
       ValueError: if a setting is out of its range.
     """
-    if sizes.batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {sizes.batch_size}.")
-    height_width(sizes.image_size)
+    _require_batch_size(sizes.batch_size)
     if (corruption is None) != (severity is None):
         raise ValueError("A corruption needs a severity, and a severity a corruption.")
-    indices = subsample(source, sizes.limit or None)
-    return EvaluationBatches(source, indices, sizes, corruption, severity, seed)
+    crop = functools.partial(
+        centre_crop,
+        size=height_width(sizes.image_size),
+        resize=sizes.resize,
+        target=source.target,
+    )
+    chosen = subsample(source, sizes.limit or None)
+    for first in range(0, len(chosen), sizes.batch_size):
+        elements = []
+        for index in map(int, chosen[first : first + sizes.batch_size]):
+            element = crop(source[index])
+            if corruption is not None and severity is not None:
+                own = np.random.SeedSequence([seed, index]).generate_state(1)
+                image = corrupt(element["image"], corruption, severity, int(own[0]))
+                element["image"] = image
+            elements.append(element)
+        yield _pad(_stack(elements), sizes.batch_size)
 
 
 def subsample(source: Source, limit: int | None) -> np.ndarray:

@@ -102,14 +102,11 @@ def _library() -> dict[str, Callable]:
     try:
         from imagecorruptions import corruption_dict
     except ImportError as error:
-        if "libGL" in str(error) or "libgthread" in str(error):
-            advice = (
-                "OpenCV needs libGL, which is not there: pip uninstall opencv-python, "
-                "then pip install --force-reinstall opencv-python-headless."
-            )
-        else:
-            advice = "pip install imagecorruptions-imaug."
-        raise ImportError(f"Corruptions need a library ({error}): {advice}") from error
+        raise ImportError(
+            f"Corruptions need a library ({error}): pip install imagecorruptions-imaug;"
+            " where libGL is not there, pip uninstall opencv-python and pip install "
+            "--force-reinstall opencv-python-headless."
+        ) from error
     return corruption_dict
 
 

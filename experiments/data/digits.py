@@ -15,21 +15,18 @@ The splits:
 """
 
 import functools
-import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from experiments.data.digit_looks import APPEARANCES, CORRUPTIONS
-from experiments.data.folders import FolderBuilder, Listing, Picture
+from experiments.data.folders import DataSet, Listing
 
 SIDE = 16  # pixels
 SIZES = {"pretrain": 300, "train": 600, "val": 350, "test": 547}  # images a split
@@ -98,7 +95,8 @@ def render(images: np.ndarray, domain: str, seed: int) -> np.ndarray:
       New images of the same shape and range.
     """
     change = (APPEARANCES | CORRUPTIONS)[domain]
-    return change(images, np.random.default_rng([seed, zlib.crc32(domain.encode())]))
+    rng = np.random.default_rng([seed, zlib.crc32(domain.encode())])
+    return np.clip(change(images, rng), 0.0, 1.0).astype(np.float32)
 
 
 def pool(split: Split, domains: Sequence[str], copies: int, seed: int) -> Split:
@@ -114,50 +112,6 @@ def pool(split: Split, domains: Sequence[str], copies: int, seed: int) -> Split:
         np.tile(split.labels, times),
         np.tile(split.source, times),
     )
-
-
-class Digits(FolderBuilder):
-    """Features `image`, uint8 (16, 16, 3), grey, and `label`.
-
-    The folder it reads is imagined: paths name images that are drawn in memory.
-    """
-
-    name = "digits"
-    VERSION = tfds.core.Version("1.0.0")
-    FOLDER = "none"
-    LAYOUT = "<split>/<class>/<number>.png"
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "None: the images are drawn."
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Handwritten digits, clean, in 8 appearances, 9 corruptions.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(SIDE, SIDE, 3)),
-                    "label": tfds.features.ClassLabel(names=CLASSES),
-                }
-            ),
-            metadata=tfds.core.MetadataDict(),
-            citation="Alpaydin and Kaynak, Optical recognition of handwritten digits",
-        )
-
-    def mark(self, listing: Listing, root: Path) -> str:
-        return "drawn"
-
-    def listing(self, root: Path) -> Listing:
-        return {
-            name: [
-                Picture(root / name / str(label) / f"{i:05}.png", str(label))
-                for i, label in enumerate(split.labels)
-            ]
-            for name, split in splits().items()
-        }
-
-    def example(self, picture: Picture) -> dict[str, Any]:
-        split, _, number = picture.path.with_suffix("").parts[-3:]
-        image = splits()[split].images[int(number)]
-        return {"image": _png(image), "label": picture.target}
 
 
 @functools.cache
@@ -178,9 +132,26 @@ def splits() -> dict[str, Split]:
     }
 
 
-def _png(image: np.ndarray) -> bytes:
-    """A grey image `(h, w)`, float32 in [0, 1], as the bytes of an RGB file."""
-    pixels = np.round(255 * image).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(np.repeat(pixels[..., None], 3, axis=-1)).save(file, "png")
-    return file.getvalue()
+@functools.cache
+def listing(root: Path) -> Listing:
+    """Every split, grey images `(SIDE, SIDE, 1)`, uint8."""
+    del root
+    return Listing(
+        CLASSES,
+        {
+            name: [
+                {
+                    "name": f"{name}/{label}/{i:05}.png".encode(),
+                    "image": np.round(255 * image[..., None]).astype(np.uint8),
+                    "label": label,
+                }
+                for i, (image, label) in enumerate(
+                    zip(split.images, split.labels, strict=True)
+                )
+            ]
+            for name, split in splits().items()
+        },
+    )
+
+
+DATA_SET = DataSet(listing)

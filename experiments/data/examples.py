@@ -3,18 +3,18 @@
 import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageOps
 
-MOST_BYTES = 4 * 2**30  # of decoded images that a cache keeps: 36 MB for 12 megapixels
+from experiments.data import DataError
 
+MOST_BYTES = 4 * 2**30  # of decoded images that are kept: 36 MB for 12 megapixels
 
-def same_name(features: Mapping[str, Any], name: str) -> str | None:
-    """The feature that is called as the target is."""
-    return name if name in features else None
+Record = Mapping[str, Any]
 
 
 def mirrored(field: np.ndarray) -> np.ndarray:
@@ -31,89 +31,116 @@ class Target:
       decode: from a feature of the data set to the value.
       dense: one value a pixel, `(h, w, ...)`, which moves with the image; not one an
         image.
-      feature: (features of the data set, name) -> the one that holds it, if any.
+      kind: of the feature that holds it, where TFDS has it under any name.
       mirrored: of a dense one, what it is when its image is mirrored.
     """
 
     name: str
     decode: Callable[[Any], Any]
     dense: bool = True
-    feature: Callable[[Mapping[str, Any], str], str | None] = same_name
+    kind: type | None = None
     mirrored: Callable[[np.ndarray], np.ndarray] = mirrored
 
 
 class Examples:
-    """Decodes records."""
+    """Decodes records, and keeps what it decoded until the memory it may take is full.
 
-    def __init__(self, records: Sequence[dict[str, Any]], target: Target, feature: str):
+    A copy in another process starts empty, with the same allowance.
+
+    Attributes:
+      records: an image each, as `decoded` takes it, and what the target is decoded
+        from.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        target: Target,
+        feature: str,
+        most_bytes: int = 0,
+    ):
+        """`feature` is the key of what the target is decoded from."""
         self.records = records
-        self._target = target
-        self._feature = feature  # of the records, what the target is decoded from
+        self._target, self._feature = target, feature
+        self._kept: dict[int, dict[str, Any]] = {}
+        self._left = self._most = most_bytes
+
+    def keeping(self, most_bytes: int = MOST_BYTES) -> "Examples":
+        """The same examples, which are kept once they are decoded."""
+        return Examples(self.records, self._target, self._feature, most_bytes)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
-        value = self._target.decode(record[self._feature])
-        return {"image": decoded(record["image"], "RGB"), self._target.name: value}
-
-
-class Cache:
-    """Keeps each example it was asked for, until they fill the memory they may take.
-
-    From then on what is not kept is decoded each time it is asked for. A copy in
-    another process starts empty, with the same allowance.
-    """
-
-    def __init__(self, examples: "Examples | Cache", most_bytes: int = MOST_BYTES):
-        self._examples = examples
-        self.records = examples.records
-        self._kept: dict[int, dict[str, Any]] = {}
-        self._left = self._most = most_bytes
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._kept:
             return self._kept[index]
-        example = self._examples[index]
+        example = self._decoded(index)
         size = sum(np.asarray(value).nbytes for value in example.values())
         if size <= self._left:
             self._left -= size
             self._kept[index] = example
         return example
 
+    def _decoded(self, index: int) -> dict[str, Any]:
+        try:
+            record = self.records[index]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataError(f"Example {index} cannot be read: {error}.") from error
+        image = decoded(record["image"], "RGB")
+        value = self._target.decode(record[self._feature])
+        if self._target.dense and value.shape[:2] != image.shape[:2]:
+            raise DataError(
+                f"{_named(record[self._feature])} is of {value.shape[:2]} pixels, but "
+                f"its image of {image.shape[:2]}."
+            )
+        return {"image": image, self._target.name: value}
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_left": self._most}
 
 
-def decoded(image: bytes | np.ndarray, mode: Literal["RGB", "L"]) -> np.ndarray:
-    """uint8, (h, w, 3) for RGB, (h, w) for L."""
-    if isinstance(image, bytes):
-        opened = Image.open(io.BytesIO(image))
-        if mode == "RGB" and opened.mode.startswith("I"):  # 16 bits; PIL would clip
-            grey = np.round(np.asarray(opened) / 257).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=-1)
-        # A palette image's indices are the labels; its colours are not.
-        keep = opened.mode == mode or (mode == "L" and opened.mode == "P")
-        return np.array(opened if keep else opened.convert(mode))
-    if mode == "L":
-        return image.reshape(image.shape[:2])
-    return np.broadcast_to(image, (*image.shape[:2], 3))
+def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.ndarray:
+    """Pixels, uint8, (h, w, 3) for RGB, (h, w) for L, upright.
+
+    Args:
+      image: pixels, or a file or its bytes.
+      mode: L of a mask, whose values are classes.
+
+    Raises:
+      DataError: if it is no image that can be read to its end, or no mask.
+    """
+    if isinstance(image, np.ndarray):
+        if mode == "L":
+            return image.reshape(image.shape[:2])
+        return np.broadcast_to(image, (*image.shape[:2], 3))
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as f:
+            opened = ImageOps.exif_transpose(f)  # cameras note how they were held
+    except Exception as error:  # each of Pillow's decoders raises what it likes
+        raise DataError(
+            f"{_named(image)} is not an image that can be read ({error}). Replace or "
+            "remove it."
+        ) from error
+    if mode == "RGB" and opened.mode.startswith("I"):  # 16 bits; PIL would clip
+        grey = np.round(np.asarray(opened) / 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if mode == "L" and opened.mode not in ("L", "P"):
+        raise DataError(
+            f"{_named(image)} has the mode {opened.mode}; a mask has one channel of 8 "
+            "bits whose values are the classes."
+        )
+    # A palette image's indices are the labels; its colours are not.
+    return np.array(opened if mode == "L" else opened.convert(mode))
 
 
-def _mask(image: bytes | np.ndarray) -> np.ndarray:
+def _named(file: Any) -> Any:
+    return file if isinstance(file, Path) else "What was prepared"
+
+
+def _mask(image: bytes | Path | np.ndarray) -> np.ndarray:
     return decoded(image, "L")
 
 
-def _labelled_image(features: Mapping[str, Any], name: str) -> str | None:
-    """Data sets call their masks as they like; what they are is in the type."""
-    del name
-    kind = tfds.features.LabeledImage
-    return next((name for name, f in features.items() if isinstance(f, kind)), None)
-
-
 LABEL = Target("label", decode=int, dense=False)
-MASK = Target("segmentation", decode=_mask, feature=_labelled_image)
+MASK = Target("segmentation", decode=_mask, kind=tfds.features.LabeledImage)

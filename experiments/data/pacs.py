@@ -10,63 +10,43 @@ generalization", ICCV 2017.
 """
 
 import hashlib
+import os
 from pathlib import Path
-from typing import ClassVar
 
-import tensorflow_datasets as tfds
-
-from experiments.data.folders import (
-    FolderBuilder,
-    Listing,
-    Picture,
-    images,
-    require_folders,
-)
+from experiments.data.folders import DataSet, Listing, images, record, require_folders
 
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 PARTS = ("train", "val", "test")
+LAYOUT = "<domain>/<class>/*.jpg"
 
 
-class Pacs(FolderBuilder):
-    """Features `image`, uint8 (h, w, 3), and `label`; twelve splits, three a domain."""
-
-    name = "pacs"
-    VERSION = tfds.core.Version("1.0.0")
-    LAYOUT = "<domain>/<class>/*.jpg"
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"A folder with the layout {LAYOUT}."
-    ALIASES: ClassVar = {
-        domain: "+".join(f"{domain}_{part}" for part in PARTS) for domain in DOMAINS
-    }
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Photos, art paintings, cartoons and sketches of 7 classes.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(names=CLASSES),
-                }
-            ),
-            metadata=tfds.core.MetadataDict(),
-            citation="Li et al., Deeper, broader and artier domain generalization",
-        )
-
-    def listing(self, root: Path) -> Listing:
-        require_folders(root, DOMAINS, self.LAYOUT)
-        splits: Listing = {f"{d}_{part}": [] for d in DOMAINS for part in PARTS}
-        for domain in DOMAINS:
-            require_folders(root / domain, CLASSES, self.LAYOUT)
-            for label in CLASSES:
-                for part, paths in _split(images(root / domain / label)).items():
-                    splits[f"{domain}_{part}"] += [Picture(p, label) for p in paths]
-        return splits
+def listing(root: Path) -> Listing:
+    """The twelve splits, three a domain."""
+    require_folders(root, DOMAINS, LAYOUT)
+    splits = {f"{domain}_{part}": [] for domain in DOMAINS for part in PARTS}
+    for domain in DOMAINS:
+        require_folders(root / domain, CLASSES, LAYOUT)
+        for label, name in enumerate(CLASSES):
+            for part, paths in _parts(images(root / domain / name)).items():
+                splits[f"{domain}_{part}"] += [
+                    record(root, path, label=label) for path in paths
+                ]
+    return Listing(CLASSES, splits)
 
 
-def _split(paths: list[Path]) -> dict[str, list[Path]]:
+def _parts(paths: list[Path]) -> dict[str, list[Path]]:
     """The images of one class of one domain, by part."""
-    ordered = sorted(paths, key=lambda p: hashlib.sha256(p.stem.encode()).digest())
+    ordered = sorted(paths, key=lambda p: hashlib.sha256(os.fsencode(p.stem)).digest())
     train, val = round(0.70 * len(paths)), round(0.85 * len(paths))
     parts = ordered[:train], ordered[train:val], ordered[val:]
     return dict(zip(PARTS, parts, strict=True))
+
+
+DATA_SET = DataSet(
+    listing,
+    LAYOUT,
+    aliases={
+        domain: "+".join(f"{domain}_{part}" for part in PARTS) for domain in DOMAINS
+    },
+)

@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.hashing import Hasher
+from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
-from experiments.data.examples import LABEL, MASK, Cache, Examples, Target
-from experiments.data.folders import FolderBuilder, is_prepared, prepare
+from experiments.data.checked import check
+from experiments.data.examples import LABEL, MASK, Examples, Record, Target
+from experiments.data.folders import DataSet, Listing
 
-# Module of this folder -> its builder; imported when it is asked for.
-DATA_SETS = {
-    "pacs": "Pacs",
-    "camvid": "Camvid",
-    "image_folder": "ImageFolder",
-    "digits": "Digits",
-}
+# Modules of this folder, each with a `DATA_SET`; imported when one is asked for.
+DATA_SETS = ("pacs", "camvid", "image_folder", "digits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Source:
     target: Target
     class_names: tuple[str, ...]
     ignore_label: int | None
-    examples: Examples | Cache
+    examples: Examples
 
     @property
     def num_classes(self) -> int:
@@ -65,9 +63,7 @@ class Source:
 
     def cached(self) -> "Source":
         """The same source; an image that was decoded once is kept, as uint8."""
-        if isinstance(self.examples, Cache):
-            return self
-        return dataclasses.replace(self, examples=Cache(self.examples))
+        return dataclasses.replace(self, examples=self.examples.keeping())
 
 
 def open_source(
@@ -76,18 +72,18 @@ def open_source(
     source_dir: str | os.PathLike | None = None,
     targets: Sequence[Target] = (LABEL, MASK),
 ) -> Source:
-    """Opens a split of a data set, and prepares the set first if it is one of ours.
+    """Opens a split of a data set; a folder is checked first.
 
     Args:
-      spec: `"builder:split"`, such as `pacs:photo_train`, `camvid:test`,
+      spec: `"name:split"`, such as `pacs:photo_train`, `camvid:test`,
         `image_folder:art` or `cifar10:train[:90%]`. Splits can be sliced and added as
         in TFDS.
-      data_dir: where prepared data is kept; by default the environment variable
-        `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
-      source_dir: the folder with the images, or its parent where the folder is called
-        as the builder. Needed to prepare `pacs` and `camvid`, always for
-        `image_folder`; `digits` takes none. It is only read.
-      targets: the first of them that the data set has is what there is to predict.
+      data_dir: where TFDS keeps what it prepared, and which folders were checked is
+        noted; by default the environment variable `TFDS_DATA_DIR`, or
+        `~/tensorflow_datasets`.
+      source_dir: the folder with the images of `pacs`, `camvid` or `image_folder`, or
+        its parent where the folder is called as the data set. It is only read.
+      targets: the first of them that a set of TFDS has is what there is to predict.
 
     Raises:
       DataError: if the spec is wrong or there is no such data; it says what to do.
@@ -95,97 +91,92 @@ def open_source(
     name, _, split = spec.partition(":")
     if not name or not split:
         raise DataError(
-            f"A data set is given as builder:split, such as pacs:photo_train, got "
+            "A data set is given as name:split, such as pacs:photo_train, got "
             f"{spec!r}."
         )
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    data = Path(data_dir or default).expanduser()
+    data = _data_dir(data_dir)
     if name in DATA_SETS:
-        kind = _kind(name)
-        builder = _our_builder(kind, data, source_dir)
-        split = kind.ALIASES.get(split, split)
-    else:
-        builder = _built_in(name, data)
-    return _source(spec, builder, split, targets)
+        return _ours(spec, _listed(name, data, source_dir)[0])
+    return _of_tfds(spec, _built_in(name, data), split, targets)
 
 
-def listed_anew(specs: Iterable[str], source_dir: str | os.PathLike) -> str | None:
-    """What tells the images of a folder from others, for data that is them as they are.
-
-    `None` if no spec is of such data: all other carries its name.
-    """
-    for name in {spec.partition(":")[0] for spec in specs} & DATA_SETS.keys():
-        if _kind(name).FOLDER == "as it is":
-            config: Any = _kind(name).config_of(Path(source_dir).expanduser())
-            return config.name.rpartition("-")[-1]  # the folder may be renamed
-    return None
-
-
-def _kind(name: str) -> type[FolderBuilder]:
-    """One of our builders."""
-    return getattr(importlib.import_module(f"experiments.data.{name}"), DATA_SETS[name])
+def listed_anew(
+    specs: Iterable[str],
+    source_dir: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+) -> str | None:
+    """What tells the images of a folder from others, `None` if no spec reads them."""
+    names = sorted({spec.partition(":")[0] for spec in specs} & {*DATA_SETS})
+    data = _data_dir(data_dir)
+    digests = [_listed(name, data, source_dir)[1] for name in names]
+    return "-".join(filter(None, digests)) or None
 
 
-def _prepared(
-    kind: type[FolderBuilder], root: Path, data: Path, config: Any = None
-) -> FolderBuilder:
-    """A builder of what is in `root`, prepared in `data` if it is not there yet."""
-
-    def make(folder: Path) -> FolderBuilder:
-        return kind(data_dir=folder, config=config, file_format="array_record")
-
-    if not is_prepared(place := _place(kind, data, config)):
-        prepare(make, root, place, data)
-    return make(data)
+def _data_dir(folder: str | os.PathLike | None) -> Path:
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(folder or default).expanduser()
 
 
-def _place(kind: type[FolderBuilder], data: Path, config: Any = None) -> Path:
-    """Where TFDS looks for what a builder has prepared."""
-    named = [] if config is None else [config.name]
-    return data.joinpath(kind.name, *named, str(kind.VERSION))
+# ---- Sets of this project ----------------------------------------------------------
 
 
-def _our_builder(
-    kind: type[FolderBuilder], data: Path, source_dir: str | os.PathLike | None
-) -> FolderBuilder:
-    """One of our builders, its data prepared if need be."""
-    if kind.FOLDER == "none":
-        return _prepared(kind, data, data)
-    if kind.FOLDER == "as it is":
-        if source_dir is None:
-            raise DataError(
-                f"{kind.name} needs source_dir, a folder with the layout {kind.LAYOUT}."
-            )
-        root = Path(source_dir).expanduser()
-        return _prepared(kind, root, data, kind.config_of(root))
-    place = _place(kind, data)
+def _data_set(name: str) -> DataSet:
+    return importlib.import_module(f"experiments.data.{name}").DATA_SET
+
+
+def _listed(
+    name: str, data: Path, source_dir: str | os.PathLike | None
+) -> tuple[Listing, str]:
+    """What a set holds; and what tells its folder, which was checked, from others."""
+    data_set = _data_set(name)
+    if not data_set.layout:
+        return data_set.listing(Path()), ""
     if source_dir is None:
-        if not is_prepared(place):
-            raise DataError(
-                f"{kind.name} is not prepared in {data}. Give source_dir, a folder "
-                f"with the layout {kind.LAYOUT}, to prepare it, or the data_dir where "
-                "it is."
-            )
-        return _prepared(kind, data, data)
-
-    root = _root(source_dir, kind.name)
-    builder = _prepared(kind, root, data)
-    metadata: Any = builder.info.metadata
-    if metadata["fingerprint"] != builder.mark(builder.listing(root), root):
         raise DataError(
-            f"{place} was prepared from a folder that differs from {root}. Remove it "
-            "to prepare it anew, give another data_dir, or leave out source_dir to use "
-            "it as it is."
+            f"{name} needs source_dir, a folder with the layout {data_set.layout}."
         )
-    return builder
+    root = Path(source_dir).expanduser()
+    try:
+        root = root / name if (root / name).is_dir() else root
+        listing = data_set.listing(root)
+        return listing, check(name, data_set, listing, root, data)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
+        raise DataError(f"{name} cannot be read from {root}: {error}.") from error
 
 
-def _root(source_dir: str | os.PathLike, name: str) -> Path:
-    """The folder, or the one in it that is called `name`."""
-    folder = Path(source_dir).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"source_dir = {folder} is not a folder.")
-    return folder / name if (folder / name).is_dir() else folder
+def _ours(spec: str, listing: Listing) -> Source:
+    name, _, split = spec.partition(":")
+    data_set = _data_set(name)
+    held = {
+        part: tfds.core.SplitInfo(part, [len(records)], 0, None)
+        for part, records in listing.splits.items()
+    }
+    try:
+        asked = AbstractSplit.from_spec(data_set.aliases.get(split, split))
+        slices = asked.to_absolute(held)
+    except (AssertionError, ValueError) as error:
+        raise DataError(f"{spec} cannot be read: {error}") from error
+    records = [
+        record
+        for part in slices
+        for record in _ordered(listing, part.splitname)[part.from_ : part.to]
+    ]
+    if not records:
+        raise DataError(f"{spec} cannot be read: it holds no images.")
+    target = data_set.target
+    examples = Examples(records, target, target.name)
+    return Source(spec, target, listing.class_names, data_set.ignore_label, examples)
+
+
+def _ordered(listing: Listing, split: str) -> list[Record]:
+    """As TFDS would keep them, by a hash of their names: a slice is a fair sample."""
+    place = Hasher(split).hash_key
+    return sorted(listing.splits[split], key=lambda record: place(record["name"]))
+
+
+# ---- Sets of TFDS ------------------------------------------------------------------
 
 
 def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
@@ -193,21 +184,27 @@ def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder(name, data_dir=data, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        ours = ", ".join(DATA_SETS)
         raise DataError(
-            f"There is no data set {name!r}: it is none of ours ({ours}), TFDS does "
-            f"not know it, and it is not prepared in {data}."
+            f"There is no data set {name!r}: it is none of {', '.join(DATA_SETS)}, "
+            f"TFDS does not know it, and it is not prepared in {data}."
         ) from error
-    except (AssertionError, ImportError, ValueError) as error:
+    except Exception as error:  # a damaged copy fails in many of its libraries
         raise DataError(f"TFDS cannot open {name!r}: {error}") from error
 
 
-def _source(
+def _of_tfds(
     spec: str, builder: tfds.core.DatasetBuilder, split: str, targets: Sequence[Target]
 ) -> Source:
     features: Any = builder.info.features
-    held = [(target, target.feature(features, target.name)) for target in targets]
-    target, feature = next(((t, f) for t, f in held if f), (None, None))
+    target, feature = next(
+        (
+            (target, name)
+            for target in targets
+            for name, kind in features.items()
+            if (isinstance(kind, target.kind) if target.kind else name == target.name)
+        ),
+        (None, None),
+    )
     if "image" not in features or target is None or feature is None:
         raise DataError(
             f"{builder.name} has the features {', '.join(features)}. An image and a "

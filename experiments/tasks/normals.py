@@ -28,7 +28,7 @@ SHORT = 0.1
 
 def unit_vectors(value: Any) -> np.ndarray:
     """`(h, w, 3)`, float32, of length 1, or 0 where there is none."""
-    field = decoded(value, "RGB") if isinstance(value, bytes) else np.asarray(value)
+    field = value if isinstance(value, np.ndarray) else decoded(value, "RGB")
     if field.dtype == np.uint8:
         known = field.any(-1, keepdims=True)
         field = np.where(known, field / np.float32(127.5) - 1, 0)

@@ -113,7 +113,7 @@ def test_a_folder_that_is_missing_is_one_line_and_status_2(tmp_path):
         data=tmp_path / "data",
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("experiments.train: pacs is not prepared in")
+    assert done.stderr.startswith("experiments.train: pacs needs source_dir, ")
     assert done.stderr.count("\n") == 1
 
 

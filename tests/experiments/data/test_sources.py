@@ -1,163 +1,185 @@
-"""Specs, prepared copies, and what is said where there are none."""
+"""What is read from folders, and from what TFDS prepared."""
 
 import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from drawn_images import draw_camvid, draw_folder, picture, save
-from experiments.data import DataError
+from drawn_images import COUNTS, DRAWN, draw_folder, picture, save
+from experiments.data import pacs
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
-from experiments.data.examples import Cache
-from experiments.data.pacs import CLASSES
-from experiments.data.sources import open_source
-
-CAMVID = 3  # images a split
+from experiments.data.camvid import CLASSES, VOID
+from experiments.data.examples import LABEL, MASK
+from experiments.data.sources import listed_anew, open_source
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """`(data_dir, source_dir)` of a prepared CamVid."""
-    data, root = tmp_path / "data", draw_camvid(tmp_path / "images", CAMVID)
-    open_source("camvid:train", data, root)
-    return data, root
+def data(tmp_path):
+    return tmp_path / "data"
 
 
-@pytest.mark.parametrize("spec", ["pacs", "pacs:", ":photo", ""])
-def test_a_spec_names_a_builder_and_a_split(tmp_path, spec):
-    with pytest.raises(DataError, match="builder:split, such as pacs:photo_train, got"):
-        open_source(spec, tmp_path)
+def images_of(source):
+    return [source[i]["image"] for i in range(len(source))]
 
 
-def test_what_is_prepared_needs_no_folder_any_more(folders):
-    data, root = folders
-    for image in root.glob("*/*"):
-        image.unlink()
-    assert len(open_source("camvid:test", data)) == CAMVID
+def assert_drawn(image, seed):
+    """A JPEG is close to what was drawn."""
+    assert (image.shape, image.dtype) == ((40, 48, 3), np.uint8)
+    assert np.abs(image.astype(int) - picture(seed)).mean() < 5
 
 
-def test_the_environment_says_where_prepared_data_is(folders, monkeypatch):
-    data, _ = folders
-    monkeypatch.setenv("TFDS_DATA_DIR", str(data))
-    assert len(open_source("camvid:test")) == CAMVID
+def test_labels_are_those_of_the_folders_and_a_split_may_lack_classes(tmp_path, data):
+    root = draw_folder(tmp_path / "own", COUNTS)
+    train = open_source("image_folder:train", data, root)
+    night = open_source("image_folder:night", data, root)
+    assert (train.target, train.num_classes, train.ignore_label) == (LABEL, 3, None)
+    assert train.class_names == night.class_names == ("cat", "dog", "owl")
+    np.testing.assert_array_equal(np.bincount(train.labels), [4, 3, 2])
+    np.testing.assert_array_equal(np.bincount(night.labels), [0, 2, 1])
+    # The first pictures that are drawn are those of cats.
+    seeds = {0: range(4), 1: range(4, 7), 2: range(7, 9)}
+    for i in range(len(train)):
+        distance = [
+            np.abs(train[i]["image"].astype(int) - picture(seed)).mean()
+            for seed in range(9)
+        ]
+        assert np.argmin(distance) in seeds[train[i]["label"]]
+    assert len(open_source("image_folder:train[:4]+night", data, root)) == 4 + 3
+    assert len(open_source("image_folder:all", data, root)) == 9 + 3
 
 
-def test_an_unprepared_set_asks_for_the_folder(tmp_path):
-    with pytest.raises(DataError, match=r"camvid is not prepared in .*Give source_dir"):
-        open_source("camvid:train", tmp_path)
-    with pytest.raises(DataError, match=r"source_dir = .*nowhere is not a folder"):
-        open_source("camvid:train", tmp_path, tmp_path / "nowhere")
+def test_without_train_the_split_with_the_most_classes_has_them_all(tmp_path, data):
+    counts = {"art": {"cat": 2}, "photo": {"cat": 2, "dog": 1}}
+    root = draw_folder(tmp_path / "own", counts)
+    art = open_source("image_folder:art", data, root)
+    assert art.class_names == ("cat", "dog")
 
 
-def test_an_unknown_split_is_answered_with_those_there_are(folders):
-    data, _ = folders
-    with pytest.raises(DataError, match=r"Unknown split 'vall'.*train"):
-        open_source("camvid:vall", data)
-    with pytest.raises(DataError, match=r"camvid:train\[:2 cannot be read"):
-        open_source("camvid:train[:2", data)
-    with pytest.raises(DataError, match="cannot be read"):
-        open_source("camvid:train[:0]", data)
+def test_images_of_any_mode_become_upright_rgb(tmp_path, data):
+    folder = tmp_path / "own/train/cat"
+    grey, deep = np.full((8, 9), 77, np.uint8), np.array([[0, 257, 65535]], np.uint16)
+    save(grey, folder / "grey.png")
+    save(np.dstack([grey] * 4), folder / "transparent.PNG")
+    save(deep, folder / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    save(np.rot90(picture(0)), folder / "turned.jpg", exif=exif, quality=95)
+    save(grey, folder / os.fsdecode(b"\xff.png"))
+    found = images_of(open_source("image_folder:train", data, tmp_path / "own"))
+    shapes = {image.shape: image for image in found}
+    assert sorted(shapes) == [(1, 3, 3), (8, 9, 3), (40, 48, 3)]
+    np.testing.assert_array_equal(shapes[1, 3, 3], [[[0] * 3, [1] * 3, [255] * 3]])
+    np.testing.assert_array_equal(shapes[8, 9, 3], np.dstack([grey] * 3))
+    assert_drawn(shapes[40, 48, 3], 0)
 
 
-def test_a_copy_of_another_folder_is_not_taken_for_this_one(folders):
-    data, root = folders
-    save(picture(0, (40, 40)), root / "train/frame_0.png")
-    with pytest.raises(DataError, match="was prepared from a folder that differs from"):
-        open_source("camvid:train", data, root)
+def test_files_that_are_passed_over_are_counted_once(tmp_path, data, capsys):
+    root = draw_folder(tmp_path / "own", COUNTS)
+    for name in ("train/cat/b.gif", "train/dog/deeper/c.png", "train/dog/.hidden.gif"):
+        save(picture(0), root / name)
+    open_source("image_folder:train", data, root)
+    note = capsys.readouterr().err
+    assert "2 files in" in note
+    assert "train/cat/b.gif first" in note
+    open_source("image_folder:train", data, root)
+    assert "passed over" not in capsys.readouterr().err
 
 
-def test_an_unfinished_copy_is_not_used(folders):
-    data, root = folders
-    (place,) = (data / "camvid").iterdir()
-    (place / "dataset_info.json").unlink()
-    with pytest.raises(DataError, match="is an unfinished copy"):
-        open_source("camvid:train", data, root)
+def test_an_image_that_is_replaced_by_one_of_the_same_size_is_read_anew(tmp_path, data):
+    file, specs = tmp_path / "own/train/cat/0.bmp", ["image_folder:train"]
+    save(picture(0), file)
+    before, size = listed_anew(specs, tmp_path / "own", data), file.stat().st_size
+    save(picture(1), file)
+    assert file.stat().st_size == size
+    (image,) = images_of(open_source(*specs, data, tmp_path / "own"))
+    np.testing.assert_array_equal(image, picture(1))
+    assert listed_anew(specs, tmp_path / "own", data) != before
+    assert listed_anew(["digits:val", "cifar10:test"], tmp_path / "own", data) is None
 
 
-def test_a_copy_that_lost_a_file_is_told(folders):
-    data, _ = folders
-    (place,) = (data / "camvid").iterdir()
-    (shard,) = place.glob("camvid-test.array_record*")
-    shard.unlink()
-    with pytest.raises(DataError, match="camvid:test cannot be read"):
-        open_source("camvid:test", data)
+def test_a_folder_is_checked_once_and_told_from_others_by_what_it_holds(tmp_path, data):
+    root, specs = draw_folder(tmp_path / "own", COUNTS), ["image_folder:train"]
+    content = listed_anew(specs, root, data)
+    shutil.copytree(root, tmp_path / "copy")
+    damaged, other = root / "train/cat/0.png", tmp_path / "copy/train/cat/0.png"
+    os.utime(other, (0, 0))
+    assert listed_anew(specs, tmp_path / "copy", data) == content
+    status = damaged.stat()
+    damaged.write_bytes(bytes(status.st_size))
+    os.utime(damaged, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert listed_anew(specs, root, data) == content  # not read again
+    for note in (data / "checked").iterdir():
+        note.write_text("")  # as a full disk leaves it
+    assert listed_anew(specs, tmp_path / "copy", data) == content
 
 
-def test_a_preparation_that_was_killed_leaves_nothing_that_is_used(tmp_path):
-    """The process ends without a chance to tidy up, half way through the images."""
-    root = draw_camvid(tmp_path / "images", CAMVID)
-    data = tmp_path / "data"
-    program = (
-        "import os, sys\n"
-        "from experiments.data import camvid, sources\n"
-        "real, left = camvid.Camvid.example, [5]\n"
-        "def example(self, picture):\n"
-        "    left[0] -= 1\n"
-        "    return real(self, picture) if left[0] else os._exit(9)\n"
-        "camvid.Camvid.example = example\n"
-        "sources.open_source('camvid:train', *sys.argv[1:])\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(data), str(root)],
-        cwd=Path(__file__).parents[3],
-        check=False,
-    )
-    assert ended.returncode == 9
-    assert [p.name[:11] for p in data.iterdir()] == [".preparing-"]
-    with pytest.raises(DataError, match="not prepared"):
-        open_source("camvid:train", data)
-    assert len(open_source("camvid:train", data, root)) == CAMVID
+def test_a_domain_of_pacs_is_the_sum_of_its_disjoint_parts(tmp_path, data):
+    root = DRAWN["pacs"](tmp_path / "all/pacs")
+    splits = pacs.listing(root).splits
+    for domain in pacs.DOMAINS:
+        names = [r["name"] for part in pacs.PARTS for r in splits[f"{domain}_{part}"]]
+        assert len(set(names)) == len(names) == 7 * 7
+        for part, count in zip(pacs.PARTS, (5, 1, 1), strict=True):
+            # The parent of the folder will do.
+            source = open_source(f"pacs:{domain}_{part}", data, tmp_path / "all")
+            np.testing.assert_array_equal(np.bincount(source.labels), [count] * 7)
+    assert len(open_source("pacs:photo", data, root)) == 7 * 7
+    assert source.class_names == pacs.CLASSES
 
 
-def test_a_source_can_be_sent_to_another_process(folders, tmp_path):
-    data, _ = folders
-    own = draw_folder(tmp_path / "own", {"train": {"cat": 2}})
-    for source in (
-        open_source("camvid:val", data),
-        open_source("image_folder:train", data, own),
-    ):
-        cached = source.cached()
-        example = cached[1]
-        copy = pickle.loads(pickle.dumps(cached))
-        np.testing.assert_array_equal(copy[1]["image"], example["image"])
-        np.testing.assert_array_equal(source[1]["image"], example["image"])
-        assert cached[1] is example
+def test_the_rule_of_the_split_is_of_names_alone_and_stays_as_it_is(tmp_path):
+    """Published figures rest on it."""
+    root = DRAWN["pacs"](tmp_path / "pacs")
+    before = pacs.listing(root).splits
+    dogs = {r["name"] for r in before["photo_val"] if r["label"] == 0}
+    assert dogs == {b"photo/dog/6.png"}
+    (root / "sketch/dog/0.png").unlink()
+    after = pacs.listing(root).splits
+    for split in before.keys() - {f"sketch_{part}" for part in pacs.PARTS}:
+        assert before[split] == after[split]
 
 
-def test_a_cache_that_is_full_decodes_the_rest_anew(folders):
-    data, _ = folders
-    examples = open_source("camvid:val", data).examples
-    two = 2 * 40 * 40 * (3 + 1)  # bytes of the decoded images and masks
-    cache = Cache(examples, most_bytes=two)
-    first = [cache[i] for i in range(CAMVID)]
-    assert [cache[i] is first[i] for i in range(CAMVID)] == [True, True, False]
-    np.testing.assert_array_equal(cache[2]["image"], first[2]["image"])
-    copy = pickle.loads(pickle.dumps(cache))
-    assert copy[2] is copy[2]
+def test_the_order_within_a_split_stays_as_it_is(tmp_path, data):
+    """So that figures do: batches and slices are taken by position."""
+    root = draw_folder(tmp_path / "own", {"train": {"cat": 6}})
+    source = open_source("image_folder:train", data, root)
+    names = [record["image"].stem for record in source.examples.records]
+    assert "".join(names) == "340251"
 
 
-def test_a_set_of_tfds_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
-    with pytest.raises(DataError, match=r"TensorFlow, once.*tfds build cifar10 --file"):
-        open_source("cifar10:test", tmp_path)
+def test_masks_belong_to_their_images(tmp_path, data):
+    source = open_source("camvid:val", data, DRAWN["camvid"](tmp_path / "own"))
+    assert (source.target, source.ignore_label) == (MASK, VOID)
+    assert (source.class_names, source.num_classes, len(source)) == (CLASSES, 11, 3)
+    for i in range(3):
+        image, mask = source[i]["image"], source[i]["segmentation"]
+        assert (image.shape, mask.shape) == ((40, 40, 3), (40, 40))
+        assert image.dtype == mask.dtype == np.uint8
+        np.testing.assert_array_equal(image[..., 0] == 255, mask == 3)
+        np.testing.assert_array_equal(image[..., 2] == 255, mask == VOID)
+    assert {int((source[i]["segmentation"] == VOID).sum()) for i in range(3)} == {
+        *(40, 80, 120)
+    }
 
 
-def test_an_unknown_set_is_told(tmp_path):
-    with pytest.raises(
-        DataError, match=r"no data set 'pasc'.*pacs, camvid, image_folder"
-    ):
-        open_source("pasc:photo", tmp_path)
-    with pytest.raises(DataError, match="TFDS cannot open 'cifar10/no_such_config'"):
-        open_source("cifar10/no_such_config:test", tmp_path)
-
-
-def test_a_set_of_another_kind_is_told(tmp_path):
-    with pytest.raises(DataError, match=r"voc has the features .*objects"):
-        open_source("voc:train", tmp_path)
+def test_what_was_decoded_is_kept_while_there_is_memory_and_not_sent_on(tmp_path, data):
+    source = open_source("camvid:val", data, DRAWN["camvid"](tmp_path / "own"))
+    examples = source.examples.keeping(2 * 40 * 40 * (3 + 1))  # two, image and mask
+    first = [examples[i] for i in range(3)]
+    assert [examples[i] is first[i] for i in range(3)] == [True, True, False]
+    sent = pickle.dumps(examples)
+    assert len(sent) < 40 * 40 * 3  # not even one image
+    copy = pickle.loads(sent)
+    for i in range(3):
+        np.testing.assert_array_equal(examples[i]["image"], first[i]["image"])
+        np.testing.assert_array_equal(copy[i]["image"], first[i]["image"])
+    assert source.cached()[0] is not source[0]
+    cached = source.cached()
+    assert cached[0] is cached[0]
 
 
 @pytest.mark.parametrize(
@@ -174,26 +196,18 @@ def test_sets_of_tfds_work_and_grey_becomes_rgb(name, shape):
         assert batch["mask"].sum() == 5
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """`(data_dir, source_dir)` of the real data."""
-    root = os.environ.get("FTP_OPTAX_DATA")
-    if root is None:
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("pacs:art_painting", 2048),
+        ("pacs:cartoon", 2344),
+        ("pacs:photo_train", 1167),
+        ("pacs:photo_val", 253),
+        ("pacs:sketch", 3929),
+        ("camvid:train+val+test", 367 + 101 + 233),
+    ],
+)
+def test_the_real_pacs_and_camvid_are_whole(tmp_path_factory, name, counts):
+    if (root := os.environ.get("FTP_OPTAX_DATA")) is None:
         pytest.skip("FTP_OPTAX_DATA does not name the folder of pacs and camvid")
-    return tmp_path_factory.mktemp("prepared"), root
-
-
-def test_the_real_pacs_is_whole(real):
-    counts = {"photo": 1670, "art_painting": 2048, "cartoon": 2344, "sketch": 3929}
-    for domain, count in counts.items():
-        assert len(open_source(f"pacs:{domain}", *real)) == count
-    train, val = (open_source(f"pacs:photo_{part}", *real) for part in ("train", "val"))
-    assert (len(train), len(val)) == (1167, 253)
-    assert train.class_names == CLASSES
-    assert np.bincount(train.labels).min() > 100
-
-
-def test_the_real_camvid_is_whole(real):
-    counts = {"train": 367, "val": 101, "test": 233}
-    for split, count in counts.items():
-        assert len(open_source(f"camvid:{split}", *real)) == count
+    assert len(open_source(name, tmp_path_factory.getbasetemp(), root)) == counts

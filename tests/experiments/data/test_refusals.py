@@ -1,0 +1,202 @@
+"""What is refused of a data set, in one line that says what to do."""
+
+import os
+import resource
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from drawn_images import DRAWN, picture, save
+from drawn_scenes import prepare
+from experiments.data import DataError, corruptions
+from experiments.data.batches import Sizes, evaluation_batches, subsample, train_batches
+from experiments.data.corruptions import corrupt
+from experiments.data.sources import open_source
+from experiments.data.transforms import centre_crop
+from experiments.tasks import TARGETS
+
+DAMAGE = {
+    "folder": lambda path: path.mkdir(),
+    "pipe": os.mkfifo,
+    "link": lambda path: path.symlink_to("gone"),
+    "lost": lambda path: shutil.rmtree(path) if path.is_dir() else path.unlink(),
+    "text": lambda path: path.write_text("no image"),
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: os.truncate(path, 0),
+    "moved": lambda path: shutil.move(path.parent / "night", path),
+    "few": lambda path: [p.unlink() for p in path.glob("*/[1-9].*")],
+    "classes": lambda path: [save(picture(0), path / c / "0.png") for c in "wxyz"],
+    "class 12": lambda path: save(np.full((40, 40), 12, np.uint8), path),
+    "too small": lambda path: save(np.zeros((20, 40), np.uint8), path),
+    "colours": lambda path: save(picture(0, (40, 40)), path),
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "damage", "path", "words"),
+    [
+        ("image_folder:train", "lost", "", "There is no folder .*own"),
+        ("image_folder:train", "folder", "train/ant", "ant holds no images"),
+        ("image_folder:train", "text", "night/owl/0.png", "owl/0.png is not an image"),
+        ("image_folder:train", "cut", "train/cat/1.jpg", "cat/1.jpg is not an image"),
+        ("image_folder:train", "empty", "night/owl/0.png", "0.png is not an image"),
+        ("image_folder:train", "moved", "my-night", "my-night names a split; use let"),
+        ("image_folder:train", "moved", "all", "all names a split, and .*Rename"),
+        ("image_folder:train", "folder", "day", "is a split and must hold a folder"),
+        ("image_folder:train", "classes", "night", "night has the class w, x, y, z, w"),
+        (
+            "image_folder:train",
+            "link",
+            "train/cat/x.jpg",
+            "is a link to gone, which is",
+        ),
+        ("image_folder:train", "pipe", "train/cat/x.jpg", "x.jpg is no file. Mend or"),
+        ("image_folder:train", "folder", "train/cat/x.jpg", "x.jpg is no file. Mend"),
+        ("image_folder:train", "folder", "train/\udcff", r"\\udcff has a name that is"),
+        (
+            "image_folder:train",
+            "text",
+            "train/cat/\udcff.png",
+            r"\\udcff.png is not an",
+        ),
+        ("image_folder:vall", "text", "x", r"Unknown split 'vall'.*night.*train"),
+        ("image_folder:train[:2", "text", "x", r"train\[:2 cannot be read"),
+        ("image_folder:train[:0]", "text", "x", "it holds no images"),
+        ("pacs:photo", "lost", "cartoon", "has no folder cartoon.*<domain>/<class>"),
+        ("pacs:photo", "lost", "sketch/horse", "sketch has no folder horse"),
+        (
+            "pacs:photo",
+            "few",
+            "photo",
+            "too few images: none for photo_val, photo_test",
+        ),
+        ("camvid:val", "lost", "trainannot/frame_1.png", "n/frame_1.png has no count"),
+        ("camvid:val", "lost", "test/frame_2.png", "annot/frame_2.png has no counter"),
+        ("camvid:val", "lost", "valannot", "has no folder valannot"),
+        (
+            "camvid:val",
+            "class 12",
+            "trainannot/frame_0.png",
+            "class 12; the last is 11",
+        ),
+        ("camvid:val", "too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
+        ("camvid:val", "colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_as_a_whole_is_refused(
+    tmp_path, spec, damage, path, words
+):
+    root = DRAWN[spec.partition(":")[0]](tmp_path / "own")
+    DAMAGE[damage](root / path)
+    refused(words, spec, tmp_path / "data", root)
+
+
+def refused(words, *arguments):
+    with pytest.raises(DataError, match=words) as refusal:
+        open_source(*arguments)[0]
+    assert "\n" not in str(refusal.value)
+    str(refusal.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        *((spec, "name:split, such as pacs") for spec in ("pacs", "pacs:", ":a", "")),
+        ("camvid:train", "camvid needs source_dir, a folder with the layout {train"),
+        ("pasc:photo", "no data set 'pasc'.*pacs, camvid, image_folder"),
+        ("cifar10:test", "TensorFlow, once.*tfds build cifar10 --file"),
+        ("cifar10/no_such_config:test", "TFDS cannot open 'cifar10/no_such_config'"),
+        ("voc:train", "voc has the features .*objects"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_to_do(tmp_path, spec, words):
+    refused(words, spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "words"),
+    [
+        ("empty", "dataset_info.json", "TFDS cannot open 'scenes'"),
+        ("cut", "dataset_info.json", "TFDS cannot open 'scenes'"),
+        ("lost", "dataset_info.json", "TFDS cannot open 'scenes'"),
+        ("empty", "features.json", "TFDS cannot open 'scenes'"),
+        ("empty", "scenes-test.array_record-00000-of-00001", "test cannot be read"),
+        ("cut", "scenes-test.array_record-00000-of-00001", "prepared is not an image"),
+        ("lost", "scenes-test.array_record-00000-of-00001", "test cannot be read"),
+    ],
+)
+def test_a_damaged_copy_of_a_prepared_set_is_told(tmp_path, damage, file, words):
+    DAMAGE[damage](prepare(tmp_path) / "scenes/1.0.0" / file)
+    refused(words, "scenes:test", tmp_path, None, TARGETS)
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_and_forgotten_when_it_can(
+    tmp_path,
+):
+    root, data = DRAWN["image_folder"](tmp_path / "own"), tmp_path / "data"
+    data.write_text("a file")
+    refused("cannot be read from .*Not a directory", "image_folder:train", data, root)
+    data.unlink()
+    for path in ("no\0path", "long" * 100):
+        refused("cannot be read from", "image_folder:train", path, root)
+        refused("cannot be read from|no folder", "image_folder:train", data, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as on a full disk
+    try:
+        refused("cannot be read from .*too large", "image_folder:train", data, root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(open_source("image_folder:train", data, root)) == 9
+
+
+LARGE = picture(5, (64, 64))
+
+
+def train(source, **changes):
+    return train_batches(
+        source, **{"batch_size": 7, "image_size": 16, "seed": 3} | changes
+    )
+
+
+def evaluate(source, size, **settings):
+    return next(evaluation_batches(source, Sizes(size, 32), **settings))
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("batch_size must be at least 1", lambda s: train(s, batch_size=0)),
+        ("workers must not be negative", lambda s: train(s, workers=-1)),
+        ("scale must be two shares", lambda s: train(s, scale=(0.0, 1.0))),
+        ("scale must be two shares", lambda s: train(s, scale=(0.8, 0.5))),
+        ("image_size must be positive", lambda s: train(s, image_size=0)),
+        ("batch_size must be at least 1", lambda s: evaluate(s, 0)),
+        ("needs a severity", lambda s: evaluate(s, 4, corruption="fog")),
+        ("limit must be at least 1", lambda s: subsample(s, 0)),
+        ("resize = 20 makes", lambda s: centre_crop(s[0], size=(28, 28), resize=20)),
+        ("must be one of .* got 'rain'", lambda _: corrupt(LARGE, "rain", 1, 0)),
+        ("severity must be one of", lambda _: corrupt(LARGE, "fog", 0, 0)),
+        ("uint8.*, got float", lambda _: corrupt(LARGE / 255, "fog", 1, 0)),
+        ("must be uint8", lambda _: corrupt(LARGE[..., 0], "fog", 1, 0)),
+        ("need 32 pixels a side", lambda _: corrupt(LARGE[:20], "fog", 1, 0)),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(tmp_path, words, call):
+    root = DRAWN["image_folder"](tmp_path / "own")
+    source = open_source("image_folder:train", tmp_path / "data", root)
+    with pytest.raises(ValueError, match=words):
+        call(source)
+
+
+def test_a_mask_is_no_label_and_a_library_that_is_not_there_is_asked_for(
+    tmp_path, monkeypatch
+):
+    root = DRAWN["camvid"](tmp_path / "own")
+    with pytest.raises(DataError, match="a mask for each image, not a label"):
+        open_source("camvid:train", tmp_path / "data", root).labels  # noqa: B018
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    corruptions._library.cache_clear()
+    with pytest.raises(ImportError, match="pip install imagecorruptions-imaug"):
+        corrupt(LARGE, "fog", 1, 0)
