@@ -106,7 +106,7 @@ def test_a_link_without_grad_uses_the_reversed_updates_and_warns_once():
     params = layouts.draw(0)
     # Plain SGD cannot move outward and be called back by the same gradient.
     step = jax.tree.map(lambda p: 0.5 * p, params)
-    tx = spd(1.0, anchor=0.0)
+    tx = spd(1.0, anchor=0.0, axes=layouts.AXES)
     state = tx.init(params)
     with pytest.warns(UserWarning, match=r"spd\(\) was not given.*with_spd\(opt"):
         silent, _ = tx.update(step, state, params)
