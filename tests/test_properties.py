@@ -1,17 +1,18 @@
 """What every method holds at every step, over drawn runs.
 
-`pytest tests/test_properties.py --hypothesis-profile=long` draws many more.
+`EXAMPLES=500 pytest tests/test_properties.py` draws as many of each, at random.
 """
 
 import functools
 import itertools
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import layouts
@@ -20,10 +21,14 @@ import trees
 from ftp_optax import FTPState, TPGMState
 from relatives_reference import NORMS
 
-settings.register_profile("short", max_examples=4, deadline=None, derandomize=True)
-settings.register_profile("long", max_examples=500, deadline=None)
-if settings.get_current_profile_name() == "default":
-    settings.load_profile("short")
+EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
+FEW = settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # to shrink what fails takes minutes
+)
+MANY = settings(max_examples=EXAMPLES or 100, deadline=None)
 
 EXCLUDED = "^dense/"
 LEAVES = ("dense/kernel", "query/kernel", "blocks/kernel", "scale")
@@ -62,6 +67,7 @@ def drawn(seed, dtype, scale, dead, zero, steps):
 
 
 @pytest.mark.parametrize(("name", "optimizer"), RUNS)
+@(MANY if EXAMPLES else FEW)
 @given(
     seed=st.integers(0, 2**16),
     dtype=st.sampled_from(["float32", "bfloat16"]),
