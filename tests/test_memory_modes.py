@@ -1,12 +1,14 @@
 """What the state takes up in each mode, and what the modes that save memory give up."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-import trajectory
+import trees
 from ftp_optax import (
     anchor_drift,
     ftp,
@@ -26,25 +28,20 @@ MODES = {
 }
 
 
-def pretrained(dtype=jnp.float32):
-    tree = trajectory.random_tree(SHAPES, 0)
-    return jax.tree.map(lambda w: (0.1 * w).astype(dtype), tree)
+def pretrained():
+    return jax.tree.map(lambda w: 0.1 * w, trees.random_tree(SHAPES))
 
 
+@functools.cache
 def run(mode, steps, learning_rate=1e-2):
     params = pretrained()
     tx = with_ftp(optax.adamw(learning_rate), **MODES[mode])
-    state = tx.init(params)
-    step = jax.jit(tx.update)
-    for g in trajectory.gradients(params, steps):
-        updates, state = step(g, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, state
+    return trees.feed(tx, params, trees.gradients(params, steps))
 
 
-def copies_kept(mode, on_host, dtype=jnp.float32):
+def copies_kept(mode, on_host):
     """Bytes of the state of `ftp`, in copies of the params."""
-    params = pretrained(dtype)
+    params = pretrained()
     state = jax.tree.leaves(ftp(**MODES[mode]).init(params))
     kept = [x for x in state if (x.sharding.memory_kind == "pinned_host") == on_host]
     total = sum(x.nbytes for x in kept)
@@ -102,7 +99,7 @@ def test_a_reset_anchor_is_where_the_next_run_begins(mode):
     assert max(map(float, anchor_drift(state, params, params).values())) == 0
     kinds = {x.sharding.memory_kind for x in jax.tree.leaves(state[1].anchor)}
     assert kinds <= {"pinned_host" if "host" in mode else "device"}
-    (g,) = trajectory.gradients(params, 1)
+    (g,) = trees.gradients(params, 1)
     updates, _ = tx.update(g, state, params)
     moved = optax.apply_updates(params, updates)
     for name, w in params.items():
@@ -114,7 +111,7 @@ def test_an_implicit_anchor_stays_near_every_weight_for_20_000_steps():
     ones = {"scale": jnp.ones(256), "large": jnp.full(256, 4.0)}
     params = pretrained() | ones
     tx = with_ftp(optax.adamw(1e-4), anchor="implicit")
-    pull = trajectory.random_tree({k: w.shape for k, w in params.items()}, 1)
+    pull = trees.random_tree({k: w.shape for k, w in params.items()}, 1)
 
     def step(carry, i):
         params, state = carry
@@ -140,60 +137,6 @@ def test_drift_shows_that_something_else_moved_the_params():
     params, state = run("implicit", 10)
     moved = jax.tree.map(lambda w: 0.99 * w, params)
     assert max(map(float, anchor_drift(state, moved, pretrained()).values())) > 1e-3
-
-
-REFUSED = {
-    "int8 with an implicit anchor": (
-        {"anchor": "implicit", "displacement_dtype": "int8"},
-        r"displacement_dtype: int8 rounds the displacement, and an implicit anchor",
-    ),
-    "bfloat16 with an implicit anchor": (
-        {"anchor": "implicit", "displacement_dtype": "bfloat16"},
-        r"displacement_dtype: bfloat16 rounds the displacement",
-    ),
-    "a place for an implicit anchor": (
-        {"anchor": "implicit", "anchor_memory": "pinned_host"},
-        r"anchor_memory: an implicit anchor is not kept anywhere",
-    ),
-    "int8 with the active hyper-gradient": (
-        {"displacement_dtype": "int8", "hypergradient": "active"},
-        r"displacement_dtype: int8 keeps the direction of each row",
-    ),
-    "another integer dtype": (
-        {"displacement_dtype": "int16"},
-        r"displacement_dtype: expected None or a floating-point dtype",
-    ),
-    "another memory": (
-        {"anchor_memory": "disk"},
-        r"anchor_memory: expected one of \(None, 'pinned_host'\), got 'disk'",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_would_break_the_method_is_refused_with_the_reason(case):
-    options, message = REFUSED[case]
-    with pytest.raises(ValueError, match=message):
-        ftp(**options).init(pretrained())
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_an_implicit_anchor_is_refused_for_params_that_would_round_it(dtype):
-    params = pretrained() | {"bias": jnp.zeros((96,), dtype)}
-    message = rf"anchor: the leaf 'bias' has dtype {jnp.dtype(dtype)}"
-    with pytest.raises(ValueError, match=message):
-        ftp(anchor="implicit").init(params)
-    # A leaf that is left alone may have any dtype.
-    ftp(anchor="implicit", exclude="bias").init(params)
-
-
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
-def test_an_implicit_anchor_is_not_read_from_a_rounded_displacement(dtype):
-    params = pretrained()
-    state = ftp(displacement_dtype=dtype).init(params)
-    tx = ftp(anchor="implicit")
-    with pytest.raises(ValueError, match=f"state: its displacement is in {dtype}"):
-        tx.update(params, state, params, grad=pretrained())
 
 
 def test_an_int8_row_keeps_its_direction_and_rows_of_zeros_stay_zero():

@@ -1,4 +1,4 @@
-"""Training inside `jax.shard_map`, where every device sees its own shard alone."""
+"""Training inside `shard_map` and `pmap`: every device sees its own shard alone."""
 
 import jax
 import jax.numpy as jnp
@@ -125,3 +125,19 @@ def train_replicated():
     specs = jax.tree.map(lambda _: P(), params)
     mesh = placements.mesh_of(placement)
     return run(network.optimizer(), gradient, params, specs, mesh)
+
+
+def train_under_pmap():
+    """All replicated, each device its part of the batch."""
+    devices, tx = jax.device_count(), network.optimizer()
+    on_each = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * devices), tree)
+    gradient = lambda *batch: jax.lax.pmean(jax.grad(network.loss)(*batch), "batch")
+    params = network.pretrained()
+    parts = jax.tree.map(
+        lambda x: x.reshape(devices, -1, *x.shape[1:]), network.batch()
+    )
+    step = jax.pmap(network.step_of(tx, gradient), axis_name="batch")
+    trained = network.train(step, *map(on_each, (params, tx.init(params))), parts)
+    for array in jax.tree.leaves(trained):
+        assert all((array[0] == array[i]).all() for i in range(1, devices))
+    return network.result(*jax.tree.map(lambda x: x[0], trained))

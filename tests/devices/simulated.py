@@ -4,16 +4,6 @@ A process has as many CPU devices as it was told before jax woke up, and the pro
 the tests has one. So the devices are simulated in a process of their own, which lives
 as long as the tests do.
 
-==================  ====================================================================
-`simulated.py`      starts such a process, and calls functions there
-`conftest.py`       hands it to the tests: `eight`, `four`, `one`
-`network.py`        the model, its data, and the run on one device to compare with
-`placements.py`     how params and batch lie on a mesh, and runs under `jit`
-`*_cases.py`        what happens on the devices: functions that tests call over there
-`two_processes.py`  a script: the same training in two processes that talk
-`test_*.py`         what has to hold; they run with one device
-==================  ====================================================================
-
 Parameters and radii have to equal those of one device to 1e-5 after 50 steps, or
 after 12 with options that are not the default.
 """

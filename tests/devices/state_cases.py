@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import ftp_optax
 from devices import network, placements
 from devices.placements import PLACEMENTS, misplaced
 
@@ -34,6 +36,26 @@ def of_map_params(split):
     where, state_where = (placements.shardings(mesh, s) for s in (specs, state_specs))
     state = jax.device_put(tx.init(params), state_where)
     return misplaced(state, jax.tree.leaves(where), mesh)
+
+
+def of_anchor(mode, source):
+    """What lies elsewhere than it should; `source` says where the anchor is from."""
+    placement = PLACEMENTS["rows"]
+    mesh = placements.mesh_of(placement, mode)
+    on_host = jax.tree.map(np.asarray, network.pretrained())
+    with jax.set_mesh(mesh):
+        where = placements.shardings(mesh, placements.specs(placement, on_host))
+        params = jax.device_put(on_host, where)
+        number, reset = network.optimizer(anchor=0.0).init, ftp_optax.reset_anchor
+        state = {
+            "number": lambda: number(params),
+            "number, jit": lambda: jax.jit(number)(params),
+            "reset": lambda: reset(network.optimizer().init(params), on_host),
+            "reset, jit": lambda: jax.jit(reset)(
+                network.optimizer().init(params), params
+            ),
+        }[source]()
+        return misplaced(state, jax.tree.leaves(where), mesh)
 
 
 class Mlp(nnx.Module):

@@ -60,3 +60,7 @@ def test_specs_that_split_a_stack_by_its_layers_are_refused():
 
 def test_replicated_params_with_averaged_gradients_need_no_specs(eight):
     assert_equal(eight(shard_map_cases.train_replicated), eight(network.expected))
+
+
+def test_pmap_with_averaged_gradients_equals_one_device(eight):
+    assert_equal(eight(shard_map_cases.train_under_pmap), eight(network.expected))

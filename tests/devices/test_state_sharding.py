@@ -33,3 +33,9 @@ def test_get_partition_spec_of_boxed_params_covers_the_whole_state(eight):
 @pytest.mark.parametrize("how", ["get_sharding", "jit"])
 def test_the_state_of_boxed_params_lies_where_they_do(eight, how):
     assert eight(state_cases.of_linen, how) == {}
+
+
+@pytest.mark.parametrize("mode", placements.MODES)
+@pytest.mark.parametrize("source", ["number", "number, jit", "reset", "reset, jit"])
+def test_an_anchor_from_the_host_is_put_where_the_params_are(eight, mode, source):
+    assert eight(state_cases.of_anchor, mode, source) == {}

@@ -6,10 +6,8 @@ After the last step params and state still lie where they did; `placements.train
 import numpy as np
 import pytest
 
-from devices import network, placements, pmap_cases
+from devices import network, placements, shard_map_cases
 from devices.network import assert_equal
-
-MODES = pytest.mark.parametrize("mode", placements.MODES)
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["alone", "stacked"])
@@ -26,36 +24,45 @@ def test_the_radii_of_the_run_to_compare_with_move_and_bind(eight, stacked):
     assert np.any((bound > 0) & (bound < 1))
 
 
-def test_pmap_with_averaged_gradients_equals_one_device(eight):
-    assert_equal(eight(pmap_cases.train), eight(network.expected))
+@pytest.mark.parametrize("mode", placements.MODES)
+@pytest.mark.parametrize(
+    ("split", "stacked", "layers"),
+    [
+        ("data parallel", False, None),
+        ("rows", False, None),
+        ("columns", False, None),
+        ("tensor", False, None),
+        ("tensor and rows or columns", False, None),
+        ("rows", True, None),
+        ("columns", True, None),
+        ("rows", True, "fsdp"),
+    ],
+)
+def test_training_in_parts_equals_one_device(eight, split, stacked, layers, mode):
+    actual = eight(placements.train, split, mode, stacked, layers)
+    assert_equal(actual, eight(network.expected, stacked))
 
 
-@MODES
-def test_data_parallel_training_equals_one_device(eight, mode):
-    actual = eight(placements.train, "data parallel", mode)
-    assert_equal(actual, eight(network.expected))
+# ---- Modes and options that are not the default ------------------------------------
+
+FEW = 12
+EACH = pytest.mark.parametrize("option", [o for o in network.OPTIONS if o != "default"])
 
 
-@MODES
+@EACH
+def test_radii_of_the_run_with_an_option_move_and_bind_some_leaves(eight, option):
+    _, summary = eight(network.how_it_went, False, option, FEW)
+    assert all(leaf[0] > 0.1 for leaf in summary.values())
+    bound = np.array([leaf[2] for leaf in summary.values()])
+    assert bound.max() == 1
+    assert bound.min() < 1
+
+
+@EACH
 @pytest.mark.parametrize("split", ["rows", "columns"])
-def test_fully_sharded_training_equals_one_device(eight, split, mode):
-    assert_equal(eight(placements.train, split, mode), eight(network.expected))
-
-
-@MODES
-@pytest.mark.parametrize("split", ["tensor", "tensor and rows or columns"])
-def test_tensor_parallel_training_equals_one_device(eight, split, mode):
-    assert_equal(eight(placements.train, split, mode), eight(network.expected))
-
-
-@MODES
-@pytest.mark.parametrize("split", ["rows", "columns"])
-def test_a_fully_sharded_stack_of_layers_equals_one_device(eight, split, mode):
-    actual = eight(placements.train, split, mode, True)
-    assert_equal(actual, eight(network.expected, True))
-
-
-@MODES
-def test_a_stack_split_by_its_layers_equals_one_device(eight, mode):
-    actual = eight(placements.train, "rows", mode, True, "fsdp")
-    assert_equal(actual, eight(network.expected, True))
+def test_an_option_in_shards_equals_one_device(eight, split, option):
+    expected = eight(network.expected, False, option, FEW)
+    actual = eight(placements.train, split, "auto", False, None, option, FEW)
+    assert_equal(actual, expected)
+    run = (split, "callable", False, True, option, FEW)
+    assert_equal(eight(shard_map_cases.train, *run), expected)
