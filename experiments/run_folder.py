@@ -71,7 +71,7 @@ def _contents(config: Config) -> dict[str, str]:
     specs = (data.train, data.validation, *config.evaluation.tests.values())
     if config.io.source_dir is not None:
         folder = pathlib.Path(config.io.source_dir).expanduser()
-        if folder.is_dir() and (images := _listed(specs, folder)):
+        if folder.is_dir() and (images := _listed(specs, folder, config.io.data_dir)):
             contents["io.source_dir"] = images
     return contents
 

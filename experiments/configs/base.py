@@ -111,7 +111,7 @@ OPTIONS: dict[str, Option] = {
     "io.weights": Option(str, path),
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
     "io.data_dir": Option(str, path),
-    "io.source_dir": Option(str, path),  # what this project's builders prepare from
+    "io.source_dir": Option(str, path),  # the folder with the images
     "io.workers": Option(0, whole(0)),  # processes that load; 0: this one
     "io.cache": Option(True),  # keep decoded images in memory
     "io.save_every": Option(200, whole(1)),  # steps between two checkpoints

@@ -5,7 +5,7 @@ python -m experiments.train --config=experiments/configs/digits.py:pretrain \
 python -m experiments.train --config=experiments/configs/digits.py \
   --config.io.weights=runs/digits-pretrain-0 --out=runs/digits-ftp
 
-The data of `python -m experiments.quickstart`, drawn on first use. OOD is the mean over
+The data of `python -m experiments.quickstart`, drawn when they are asked for. OOD is the mean over
 seventeen domains, eight that the pre-training has seen and nine corruptions. Numbers
 to reach over five seeds, ID / OOD accuracy in %: pre-trained 94.4 / 83.8; fine-tuning
 97.3 / 80.5 at 3e-4, and OOD 76 at 3e-3; FTP at 1e-2 with kappa 0 97.4 / 80.6. The
