@@ -84,6 +84,7 @@ def ending(name: str, job: Callable[[], object]) -> int:
     # Orbax and its tasks tell of every file, and of failures beside the one they raise.
     logging.set_verbosity(logging.FATAL)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    sys.unraisablehook = _unraisable
     try:
         stop_at_once()
         job()
@@ -96,6 +97,12 @@ def ending(name: str, job: Callable[[], object]) -> int:
         print(f"{interrupted} The same command goes on.", file=sys.stderr)
         return interrupted.status
     return 0
+
+
+def _unraisable(raised: Any) -> None:
+    """Passes over what arrays that could not be written tell a loop that has ended."""
+    if "Event loop is closed" not in str(raised.exc_value):
+        sys.__unraisablehook__(raised)
 
 
 def refuse(name: str, why: object) -> int:

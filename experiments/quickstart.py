@@ -24,10 +24,10 @@ from experiments.report.__main__ import main as report
 from experiments.start import Shared
 
 JOB = "experiments.quickstart"
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SETTINGS = {
     "fine-tune": pairs(RATES, (None,)),
-    "linear-probe": pairs((None,), (1e-2, 1e-1, 1e0, 1e1)),
+    "linear-probe": pairs((None,), (1e-2, 1e-1, 1e0, 1e1, 1e2)),
     "ftp": pairs(RATES, (1.0,)),
 }
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seeds",
         type=int,
-        default=3,
+        default=5,
         choices=range(1, 21),
         metavar="N",
         help="pre-trained networks, each fine-tuned in every way, 1 to 20",

@@ -141,7 +141,9 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 epoch = round(step / per_epoch, 3)
                 score = validate(setup, (state.params, state.statistics))
                 if log.validated(setup.task.metric, epoch, step, score):
-                    best = copied((state.params, state.statistics))
+                    # Copied: the original is donated.
+                    now = state.params, state.statistics
+                    best = jax.tree.map(lambda x: x.copy(), now)
                     log.seen = jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
@@ -179,11 +181,6 @@ def next_batches(placement: Placement, batches: dict[str, Iterator]) -> tuple:
     """The next batch, and the next held-out one if there are such, on the devices."""
     placed = {name: placement.batch(next(batch)) for name, batch in batches.items()}
     return placed["train"], placed.get("held_out")
-
-
-def copied(tree: Any) -> Any:
-    """A copy that stays when the original is donated."""
-    return jax.tree.map(lambda x: x.copy(), tree)
 
 
 # ---- Instead of training, and after it ---------------------------------------------

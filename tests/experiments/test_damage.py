@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import train
-from experiments.cli import Display, Interrupted, ending
+from experiments.cli import Display, Interrupted, ending, folder_of
 from experiments.files import RecordError, checksum, write_text
 from mocked_runs import QUIET, in_a_child, small_config, stop_at
 
@@ -125,16 +125,18 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_run_goes_on_when_a_full_disk_has_room_again(
-    small_disk, runs, tmp_path, capsys
-):
-    filler = small_disk / "filler"
+def test_a_run_goes_on_when_a_full_disk_has_room_again(small_disk, runs):
+    filler, out = small_disk / "filler", small_disk / "run"
     filler.write_bytes(bytes(200_000))
-    out = small_disk / "run"
-    assert ending("job", lambda: train.run(config(), out, QUIET)) == 2
-    said = capsys.readouterr().err
-    assert "No space left on device" in said
-    assert said.count("\n") == 1
+    done = in_a_child(f"""
+        from experiments.cli import ending
+        config = small_config(method="ftp", steps=7, save_every=2)
+        out = pathlib.Path({str(out)!r})
+        sys.exit(ending("job", lambda: train.run(config, out, QUIET)))
+    """)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     record = train.run(config(), out, QUIET)
@@ -144,8 +146,6 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(
 
 @pytest.mark.parametrize("out", ["file/run", "x" * 300, "nul\0"])
 def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
-    from experiments.cli import folder_of
-
     (tmp_path / "file").touch()
     job = lambda: train.run(small_config(), folder_of(f"{tmp_path}/{out}"), QUIET)
     assert ending("job", job) == 2
