@@ -138,9 +138,10 @@ def rates(group: Group, figure: Figure) -> None:
     methods = list(dict.fromkeys(trial.method for trial in trials))
     if len(trials) == len(methods):  # one rate each: of one there is no line
         return
-    tall = math.ceil(len(methods) / WIDE)
-    figure.set_size_inches(9.6, 2.4 * tall + 0.5)
-    panels = figure.subplots(tall, WIDE, sharex=True, sharey=True, squeeze=False)
+    wide = min(WIDE, len(methods))
+    tall = math.ceil(len(methods) / wide)
+    figure.set_size_inches(max(2.4 * wide, 7.2), 2.4 * tall + 0.5)
+    panels = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False)
     for axes, method in zip(panels.flat, methods, strict=False):
         _rate_lines(axes, group, group.chosen[method])
     for axes in panels.flat:
