@@ -15,12 +15,16 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments import sweep, train
+from rich.table import Table
+
+from experiments import studies, sweep, train
 from experiments.cli import Display, Formatter, ending, folder_of
 from experiments.configs import digits
 from experiments.configs.base import Config
 from experiments.configs.studies import pairs
 from experiments.report.__main__ import main as report
+from experiments.report.frame import groups
+from experiments.report.tables import Rows, differences, headline
 from experiments.start import Shared
 
 JOB = "experiments.quickstart"
@@ -68,7 +72,7 @@ def configs(seeds: int, out: pathlib.Path, smoke: bool) -> tuple[Config, Config]
 
 
 def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> None:
-    """Trains what is missing, and reports all there is."""
+    """Trains what is missing, and shows what came out."""
     pretrain, study = configs(seeds, out, smoke)
     shared = Shared()
     with display.bar(seeds, unit="networks") as advance:
@@ -78,7 +82,19 @@ def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> 
             train.run(pretrain, out / f"pretrain-{seed}", display, shared)
             advance("pre-training", 1)
     sweep.sweep(study, out, display, shared)
-    report([str(out / "study.jsonl"), "--out", str(out / "report")])
+    study_file = out / studies.FILE
+    for group in groups(studies.read(study_file)):
+        display.print(printed(headline(group)), printed(differences(group)))
+    report([str(study_file), "--out", str(out / "report")])
+
+
+def printed(rows: Rows, columns: int = 6) -> Table:
+    """The first columns of a table of the report, for a terminal."""
+    cells = [[*row.items()][:columns] for row in rows]
+    table = Table(*(heading for heading, _ in cells[0]))
+    for row in cells:
+        table.add_row(*(text for _, text in row))
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
