@@ -53,7 +53,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="pre-trained networks, each fine-tuned in every way, 1 to 20",
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="a few steps, to see that all works"
+        "--smoke",
+        action="store_true",
+        help="few steps and settings, to see that all works",
     )
     return parser.parse_args(argv)
 
@@ -61,8 +63,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def configs(seeds: int, out: pathlib.Path, smoke: bool) -> tuple[Config, Config]:
     """The pre-training, and the study that begins with it."""
     pretrain, study = (digits.get_config(part) for part in ("pretrain", "study"))
-    study.methods, study.settings = tuple(SETTINGS), SETTINGS
-    # As many images to every seed: the runs that are chosen from are the final ones.
+    study.methods = tuple(SETTINGS)
+    some = slice(2 if smoke else None)
+    study.settings = {method: every[some] for method, every in SETTINGS.items()}
+    # Every seed tunes: the runs that are chosen from are those that are reported.
     study.tune_seeds, study.final_seeds = tuple(range(seeds)), ()
     study.run.io.weights = str(out / "pretrain-{seed}")
     for run, steps in ((pretrain, 600), (study.run, 300)):
