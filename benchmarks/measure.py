@@ -42,7 +42,7 @@ class StoppedError(Exception):
 class Step:
     """A compiled step, which goes on from what it returned, from block to block."""
 
-    def __init__(self, step: Callable, params: Any, state: Any, *inputs: Sequence[Any]):
+    def __init__(self, step: Callable, params: Any, state: Any, *batches: Sequence[Any]):
         """Compiles; params and state are donated.
 
         Args:
@@ -50,11 +50,11 @@ class Step:
             has to come back in this order, or every buffer would be copied.
           params: to start from.
           state: likewise.
-          inputs: taken in turn.
+          batches: taken in turn.
         """
         self._jitted = jax.jit(step, donate_argnums=(0, 1))
-        self._inputs = itertools.cycle(inputs)
-        shapes = jax.tree.map(_described, (params, state, *inputs[0]))
+        self._batches = itertools.cycle(batches)
+        shapes = jax.tree.map(_described, (params, state, *batches[0]))
         self.compiled = self._jitted.lower(*shapes).compile()
         self.cost = cost.of_step(self.compiled, params, state)
         self.compile_anew = functools.partial(compilation, step, shapes)
@@ -65,7 +65,7 @@ class Step:
         results = self.results
         began = time.perf_counter()
         for _ in range(steps):
-            results = self._jitted(*results[:2], *next(self._inputs))
+            results = self._jitted(*results[:2], *next(self._batches))
         jax.block_until_ready(results)
         seconds = time.perf_counter() - began
         self.results = results

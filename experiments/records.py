@@ -25,7 +25,7 @@ from experiments.files import (
 
 JOB = "experiments.train"
 CONFIG = "config.json"
-INPUTS = "inputs.json"
+DIGESTS = "digests.json"  # of what paths of the configuration lead to
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 CHECKSUMS = "checkpoints.json"
@@ -36,13 +36,13 @@ TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A configuration as one level: `{"data.flip": True}`."""
-    found = {}
+    options = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            options |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            options[f"{prefix}{key}"] = value
+    return options
 
 
 # ---- The folder of a run -----------------------------------------------------------
@@ -162,14 +162,14 @@ def load_selected(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
     names = ("params", "statistics")
     with ocp.StandardCheckpointer() as checkpointer:
         try:
-            found = checkpointer.restore(
+            restored = checkpointer.restore(
                 (out / SELECTED).absolute(), dict(zip(names, like, strict=True))
             )
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise RecordError(
                 f"{out / SELECTED} holds no parameters of this model: {error}"
             ) from error
-    params, statistics = (jax.tree.map(np.array, found[name]) for name in names)
+    params, statistics = (jax.tree.map(np.array, restored[name]) for name in names)
     return params, statistics
 
 
@@ -207,10 +207,10 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
                 f" {here.get(path)} here."
             )
     head = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), stored["params"]["head"])
-    found, statistics = load_selected(run, (params | {"head": head}, statistics))
-    if _shapes(found["head"]) != _shapes(params["head"]):
-        found = found | {"head": params["head"]}
-    return found, statistics
+    restored, statistics = load_selected(run, (params | {"head": head}, statistics))
+    if _shapes(restored["head"]) != _shapes(params["head"]):
+        restored = restored | {"head": params["head"]}
+    return restored, statistics
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

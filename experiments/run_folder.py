@@ -48,7 +48,7 @@ def check_contents(out: pathlib.Path, config: Config) -> None:
       RecordError: a path leads to something else than when the run began.
     """
     now = _contents(config)
-    file = out / records.INPUTS
+    file = out / records.DIGESTS
     noted = read(file) if file.exists() and records.begun(out) else {}
     for name in sorted(now.keys() & noted.keys()):
         if now[name] != noted[name]:

@@ -157,7 +157,7 @@ def extract(start: Start, source: Source, sizes: Sizes) -> Features:
     """
     task, placement = task_of(source.target), Placement()
     params, statistics = placement.replicated((start.params, start.statistics))
-    inputs, targets = [], []
+    vectors, targets = [], []
     for batch in evaluation_batches(source, sizes):
         placed = placement.batch(batch)
         features = _features(start.graphdef, params, statistics, placed["image"])
@@ -169,11 +169,11 @@ def extract(start: Start, source: Source, sizes: Sizes) -> Features:
             values = values.reshape(-1, *values.shape[2:])
         else:
             values = values[mask]
-        inputs.append(features[mask].reshape(-1, features.shape[-1]))
+        vectors.append(features[mask].reshape(-1, features.shape[-1]))
         targets.append(values)
     values, outputs = np.concatenate(targets), task.outputs(source.num_classes)
     counts = task.probe.counts(values, outputs)
-    return Features(np.concatenate(inputs)[counts], values[counts])
+    return Features(np.concatenate(vectors)[counts], values[counts])
 
 
 def _centres(fields: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -191,7 +191,7 @@ def thinned(features: Features) -> Features:
     if count <= EXAMPLES:
         return features
     every = np.linspace(0, count - 1, EXAMPLES).astype(int)
-    return Features(features.inputs[every], features.targets[every])
+    return Features(features.vectors[every], features.targets[every])
 
 
 def with_head(start: Start, head: Head) -> Start:

@@ -198,10 +198,10 @@ def thinned(record: Mapping[str, Any], stage: str) -> Record:
     if trace := kept.get("trace"):
         count = len(trace["step"])
         most = min(_TRACED[stage], count)
-        shown = sorted({round((i + 1) * count / most) - 1 for i in range(most)})
-        thin = lambda values: _rounded([values[i] for i in shown], 4)
+        places = sorted({round((i + 1) * count / most) - 1 for i in range(most)})
+        thin = lambda values: _rounded([values[i] for i in places], 4)
         kept["trace"] = {
-            "step": [trace["step"][i] for i in shown],
+            "step": [trace["step"][i] for i in places],
             "loss": thin(trace["loss"]),
             "radius": {k: thin(v) for k, v in trace.get("radius", {}).items()},
         }

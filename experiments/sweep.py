@@ -81,20 +81,20 @@ def settings(config: Config) -> dict[str, list[Setting]]:
         raise SettingError("tune_seeds: expected at least one, got none.")
     for name in ("tune_seeds", "final_seeds"):
         each(whole(0))(name, config[name])
-    found = {}
+    grid = {}
     for method in config.methods:
         one_of("methods", method, METHODS)
         one_of("settings", method, config.settings.to_dict())
         pairs = [_setting(method, pair) for pair in config.settings[method]]
         if len(set(pairs)) < len(pairs):
             raise SettingError(f"settings.{method}: a setting is given twice.")
-        found[method] = pairs
-    counts = {method: len(pairs) for method, pairs in found.items()}
+        grid[method] = pairs
+    counts = {method: len(pairs) for method, pairs in grid.items()}
     if config.final_seeds and len(set(counts.values())) > 1:
         raise SettingError(
             f"settings: expected as many for every method, got {counts}."
         )
-    return found
+    return grid
 
 
 def _setting(method: str, pair: Any) -> Setting:

@@ -157,16 +157,16 @@ def logistic_regression(features: Features, num_classes: int, strength: float) -
     Returns:
       The head for features as they are, not standardised.
     """
-    scaler = StandardScaler().fit(features.inputs)
+    scaler = StandardScaler().fit(features.vectors)
     model: Any = LogisticRegression(C=strength, max_iter=2000)
     with threadpool_limits(1):  # on a busy machine more threads wait for each other
-        model.fit(scaler.transform(features.inputs), features.targets)
+        model.fit(scaler.transform(features.vectors), features.targets)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
     scale: Any = scaler.scale_
-    kernel = np.zeros((features.inputs.shape[1], num_classes), np.float32)
+    kernel = np.zeros((features.vectors.shape[1], num_classes), np.float32)
     kernel[:, model.classes_] = (coefficients / scale).T
     shifted = intercepts - coefficients @ (scaler.mean_ / scale)
     bias = np.full(num_classes, shifted.min() - 10.0)  # of classes without examples
@@ -176,7 +176,7 @@ def logistic_regression(features: Features, num_classes: int, strength: float) -
 
 def accuracy(head: Head, features: Features) -> float:
     """The share of features that the head gives the right class."""
-    predicted = (features.inputs @ head.kernel + head.bias).argmax(-1)
+    predicted = (features.vectors @ head.kernel + head.bias).argmax(-1)
     return float(np.mean(predicted == features.targets))
 
 

@@ -148,10 +148,10 @@ def require_examples(features: Features) -> None:
 
 def ridge_regression(features: Features, outputs: int, strength: float) -> Head:
     """Least squares on standardised features; `strength` is the inverse penalty."""
-    inputs = np.asarray(features.inputs, np.float64)
-    mean, scale = inputs.mean(0), inputs.std(0)
+    vectors = np.asarray(features.vectors, np.float64)
+    mean, scale = vectors.mean(0), vectors.std(0)
     scale = np.where(scale > 0, scale, 1)
-    x, y = (inputs - mean) / scale, np.asarray(features.targets, np.float64)
+    x, y = (vectors - mean) / scale, np.asarray(features.targets, np.float64)
     gram = x.T @ x + np.eye(x.shape[1]) / strength
     kernel = np.linalg.solve(gram, x.T @ (y - y.mean(0))) / scale[:, None]
     bias = y.mean(0) - mean @ kernel
@@ -161,7 +161,7 @@ def ridge_regression(features: Features, outputs: int, strength: float) -> Head:
 
 def closeness(head: Head, features: Features) -> float:
     """Less the mean angle, in degrees: more is better."""
-    vectors = features.inputs @ head.kernel + head.bias
+    vectors = features.vectors @ head.kernel + head.bias
     return -float(mean_angle(jnp.asarray(vectors), jnp.asarray(features.targets)))
 
 

@@ -13,7 +13,7 @@ from experiments.data.examples import Target
 class Features(NamedTuple):
     """What a head sees, `(n, channels)` float32, and the targets `(n, ...)`."""
 
-    inputs: np.ndarray
+    vectors: np.ndarray
     targets: np.ndarray
 
 

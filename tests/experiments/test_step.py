@@ -126,9 +126,9 @@ def features(classes, n=300, seed=0):
 def test_a_probed_head_predicts_what_scikit_learn_predicts(classes):
     train = features(classes)
     head = logistic_regression(train, classes, 1.0)
-    scaled = (train.inputs - train.inputs.mean(0)) / train.inputs.std(0)
+    scaled = (train.vectors - train.vectors.mean(0)) / train.vectors.std(0)
     model = LogisticRegression(C=1.0, max_iter=2000).fit(scaled, train.targets)
-    logits = train.inputs @ head.kernel + head.bias
+    logits = train.vectors @ head.kernel + head.bias
     np.testing.assert_allclose(
         jax.nn.softmax(logits), model.predict_proba(scaled), atol=2e-3
     )
@@ -137,7 +137,7 @@ def test_a_probed_head_predicts_what_scikit_learn_predicts(classes):
 def test_a_class_without_examples_is_never_predicted():
     train = features(3)
     head = logistic_regression(train, 5, 1.0)
-    assert (train.inputs @ head.kernel + head.bias).argmax(-1).max() == 2
+    assert (train.vectors @ head.kernel + head.bias).argmax(-1).max() == 2
 
 
 def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():

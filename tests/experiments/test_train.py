@@ -200,5 +200,5 @@ def test_a_head_is_probed_on_no_more_images_than_a_fit_bears(monkeypatch):
     thin = probing()
     assert [len(f.targets) for f in whole] == [IMAGES, IMAGES]
     assert [len(f.targets) for f in thin] == [IMAGES // 2, IMAGES]
-    rows = {row.tobytes() for row in whole.train.inputs}
-    assert all(row.tobytes() in rows for row in thin.train.inputs)
+    rows = {row.tobytes() for row in whole.train.vectors}
+    assert all(row.tobytes() in rows for row in thin.train.vectors)
