@@ -42,7 +42,9 @@ class StoppedError(Exception):
 class Step:
     """A compiled step, which goes on from what it returned, from block to block."""
 
-    def __init__(self, step: Callable, params: Any, state: Any, *batches: Sequence[Any]):
+    def __init__(
+        self, step: Callable, params: Any, state: Any, *batches: Sequence[Any]
+    ):
         """Compiles; params and state are donated.
 
         Args:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -81,10 +82,13 @@ def ending(name: str, job: Callable[[], object]) -> int:
     It is 2 if data, weights, configuration, folder or disk do not serve, and 128 + its
     number after a signal.
     """
-    # Orbax and its tasks tell of every file, and of failures beside the one they raise.
+    # Orbax tells of every file, and its tasks and other threads of failures beside the
+    # one that is raised.
     logging.set_verbosity(logging.FATAL)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
-    sys.unraisablehook = _unraisable
+    beside: list[Any] = []
+    sys.unraisablehook = threading.excepthook = beside.append
+    status = 0
     try:
         stop_at_once()
         job()
@@ -92,17 +96,15 @@ def ending(name: str, job: Callable[[], object]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return refuse(name, f"{place}{error.strerror or error}.")
     except REFUSALS as error:
-        return refuse(name, error)
+        status = refuse(name, error)
     except Interrupted as interrupted:
         print(f"{interrupted} The same command goes on.", file=sys.stderr)
-        return interrupted.status
-    return 0
-
-
-def _unraisable(raised: Any) -> None:
-    """Passes over what arrays that could not be written tell a loop that has ended."""
-    if "Event loop is closed" not in str(raised.exc_value):
-        sys.__unraisablehook__(raised)
+        status = interrupted.status
+    sys.unraisablehook = sys.__unraisablehook__
+    threading.excepthook = threading.__excepthook__
+    for raised in beside:
+        traceback.print_exception(raised.exc_value)
+    return status
 
 
 def refuse(name: str, why: object) -> int:

@@ -172,7 +172,12 @@ class Log:
         return better
 
     def close(self) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise OSError(
+                f"{self._writer.logdir} cannot be written: {error}"
+            ) from error
 
 
 def _short(value: Any) -> float:

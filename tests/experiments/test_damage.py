@@ -3,6 +3,8 @@
 import fcntl
 import shutil
 import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -125,9 +127,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_run_goes_on_when_a_full_disk_has_room_again(small_disk, runs):
+@pytest.mark.parametrize("left", [2_000, 100_000])  # bytes, for the log, for arrays
+def test_a_run_goes_on_when_a_full_disk_has_room_again(left, small_disk, runs):
     filler, out = small_disk / "filler", small_disk / "run"
-    filler.write_bytes(bytes(200_000))
+    filler.write_bytes(bytes(300_000 - left))
     done = in_a_child(f"""
         from experiments.cli import ending
         config = small_config(method="ftp", steps=7, save_every=2)
@@ -144,6 +147,14 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(small_disk, runs):
         np.testing.assert_equal(record[key], runs[0][key], err_msg=key)
 
 
+@pytest.fixture
+def hooks(monkeypatch):
+    """What `ending` sets for the process."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+
+@pytest.mark.usefixtures("hooks")
 @pytest.mark.parametrize("out", ["file/run", "x" * 300, "nul\0"])
 def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
     (tmp_path / "file").touch()
