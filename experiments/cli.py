@@ -272,6 +272,7 @@ class Display:
             )
         finally:
             if self._running > 1:
+                self._bars.refresh()  # its end is seen, however short it was
                 self._bars.remove_task(task)
             else:  # it stays to be read
                 self._bars.stop()
