@@ -95,9 +95,13 @@ def test_a_mixture_with_a_run_that_diverged_has_diverged_too(tmp_path):
 
 
 def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
-    whole = train.run(small_config(method="l2-sp"), tmp_path / "whole", QUIET)
+    whole = train.run(
+        small_config(method="l2-sp", optimizer="sgd"), tmp_path / "whole", QUIET
+    )
     parts = train.run(
-        small_config(method="l2-sp", accumulate=4), tmp_path / "parts", QUIET
+        small_config(method="l2-sp", optimizer="sgd", accumulate=4),
+        tmp_path / "parts",
+        QUIET,
     )
     np.testing.assert_allclose(
         whole["trace"]["loss"], parts["trace"]["loss"], rtol=1e-4
