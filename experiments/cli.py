@@ -29,9 +29,9 @@ from rich.progress import (
 from rich.text import Text
 
 from experiments.configs.base import Config
-from experiments.configs.values import SettingError
+from experiments.configs.values import SettingError, path
 from experiments.data import DataError
-from experiments.files import RecordError
+from experiments.files import RecordError, in_words
 from experiments.models.weights import WeightsError
 
 # ---- A job that a configuration describes -----------------------------------------
@@ -93,8 +93,7 @@ def ending(name: str, job: Callable[[], object]) -> int:
         stop_at_once()
         job()
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return refuse(name, f"{place}{error.strerror or error}.")
+        return refuse(name, in_words(error))
     except REFUSALS as error:
         status = refuse(name, error)
     except Interrupted as interrupted:
@@ -115,9 +114,8 @@ def refuse(name: str, why: object) -> int:
 
 def folder_of(text: str) -> pathlib.Path:
     """A folder for results, which need not be there yet."""
+    path("--out", text)
     out = pathlib.Path(text)
-    if "\0" in text:
-        raise SettingError("--out: a path cannot hold the character NUL.")
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out: expected a folder, or none yet; {out} is a file.")
     return out

@@ -80,6 +80,12 @@ def saving(path: pathlib.Path) -> Iterator[None]:
         raise OSError(f"{path} cannot be written: {why}") from error
 
 
+def in_words(error: OSError) -> str:
+    """What the system refuses, and where."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}."
+
+
 # ---- Checksums -----------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from experiments.cli import Display, Formatter, ending, folder_of
 from experiments.configs import digits
 from experiments.configs.base import Config
 from experiments.configs.studies import pairs
-from experiments.report.__main__ import main as report
+from experiments.report import __main__ as report
 from experiments.report.frame import groups
 from experiments.report.tables import Rows, differences, headline
 from experiments.start import Shared
@@ -86,10 +86,11 @@ def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> 
             train.run(pretrain, out / f"pretrain-{seed}", display, shared)
             advance("pre-training", 1)
     sweep.sweep(study, out, display, shared)
-    study_file = out / studies.FILE
-    for group in groups(studies.read(study_file)):
+    records = report.gather([out / studies.FILE]).records
+    for group in groups(records):
         display.print(printed(headline(group)), printed(differences(group)))
-    report([str(study_file), "--out", str(out / "report")])
+    report.write(records, out / "report")
+    display.print(f"{len(records)} runs; open {out / 'report' / report.FILES[0]}")
 
 
 def printed(rows: Rows, columns: int = 6) -> Table:

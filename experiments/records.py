@@ -59,7 +59,7 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     """Opens a run's folder, new or left by an earlier start of the same run.
 
     Args:
-      out: the folder; created if it is missing.
+      out: the folder, which is there.
       config: the run's whole configuration, as nested dicts.
 
     Returns:
@@ -80,7 +80,6 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
         raise RecordError(f"{out} is no run's folder: it has no {CONFIG}. Use another.")
     if metrics.exists():
         return read(metrics)
-    out.mkdir(parents=True, exist_ok=True)
     write(file, config)
     return None
 
@@ -159,6 +158,10 @@ def load_selected(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
       RecordError: there are none, or they are damaged, or of another model.
     """
     check_selected(out)
+    return _restored(out, like)
+
+
+def _restored(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
     names = ("params", "statistics")
     with ocp.StandardCheckpointer() as checkpointer:
         try:
@@ -207,7 +210,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
                 f" {here.get(path)} here."
             )
     head = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), stored["params"]["head"])
-    restored, statistics = load_selected(run, (params | {"head": head}, statistics))
+    restored, statistics = _restored(run, (params | {"head": head}, statistics))
     if _shapes(restored["head"]) != _shapes(params["head"]):
         restored = restored | {"head": params["head"]}
     return restored, statistics

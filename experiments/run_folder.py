@@ -21,7 +21,7 @@ from experiments import records
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
 from experiments.files import RecordError, checksum, read, saving, write
-from experiments.models.weights import located
+from experiments.models.weights import WeightsError, located
 from experiments.tasks.task import Metric
 
 Named = Mapping[str, Any]  # path of a leaf -> number
@@ -64,9 +64,9 @@ def _contents(config: Config) -> dict[str, str]:
     """The weights, and the folder of images where nothing else names the data."""
     contents, weights, data = {}, config.io.weights, config.data
     if weights is not None:
-        path = located(weights)
-        path = path / records.METRICS if path.is_dir() else path
-        if path.is_file():
+        path = _located(weights)
+        path = path / records.METRICS if path and path.is_dir() else path
+        if path and path.is_file():
             contents["io.weights"] = _digest(path, path.stat().st_mtime_ns)
     specs = (data.train, data.validation, *config.evaluation.tests.values())
     if config.io.source_dir is not None:
@@ -82,6 +82,15 @@ def _digest(path: pathlib.Path, modified: int) -> str:
     del modified
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+
+
+@functools.cache  # likewise, and the hub may be far
+def _located(weights: str) -> pathlib.Path | None:
+    """The file that is meant; a run that needs it will say what is wrong."""
+    try:
+        return located(weights)
+    except WeightsError:
+        return None
 
 
 # As a data set that was opened stays open.

@@ -87,6 +87,7 @@ class Shared:
     def __init__(self):
         self.figures: dict[Any, dict[str, Any]] = {}
         self._opened = functools.lru_cache(maxsize=32)(_opened)
+        self._pretrained = functools.lru_cache(maxsize=2)(self._load)
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
 
@@ -94,10 +95,14 @@ class Shared:
         """A data set by its spec; `io` is the group of a configuration."""
         return self._opened(spec, io.data_dir, io.source_dir, io.cache)
 
+    def _load(self, origin: Origin) -> Start:
+        """The model with its weights, before a head is fitted to its features."""
+        return _pretrained(origin, self.source(origin.data.train, origin.io))
+
     def _start(self, origin: Origin) -> Start:
         """The model that fine-tuning begins with."""
         train = self.source(origin.data.train, origin.io)
-        start = _pretrained(origin, train)
+        start = self._pretrained(origin)
         if origin.model.start != "probed head":
             return start
         head = best_head(self.probing(origin), task_of(train.target), train.num_classes)
@@ -109,7 +114,7 @@ class Shared:
         train, validation = (
             self.source(spec, origin.io) for spec in (data.train, data.validation)
         )
-        start = _pretrained(origin, train)
+        start = self._pretrained(origin)
         sizes = Sizes(origin.evaluation.batch_size, data.image_size, data.resize)
         # An image of a dense target gives many examples.
         limit = None if train.target.dense else EXAMPLES

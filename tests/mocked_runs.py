@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 from rich.console import Console
 
 from experiments import train
@@ -41,6 +42,15 @@ def full(name):
         return short.get(name, name)
     found = [option for option in base.OPTIONS if option.endswith(f".{name}")]
     return found[0] if len(found) == 1 else name
+
+
+def same(a, b):
+    """Fails unless two records have the same figures, to the last bit."""
+    for key in (
+        *("history", "trace", "leaves", "evaluation"),
+        *("id_val", "selected", "summary"),
+    ):
+        np.testing.assert_equal(a[key], b[key], err_msg=key)
 
 
 def stop_at(monkeypatch, number, sent=signal.SIGTERM):

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from experiments import studies
 from experiments.cli import Formatter
-from experiments.files import write_text
+from experiments.files import in_words, write_text
 from experiments.records import METRICS
 from experiments.report import page
 from experiments.report.frame import frame, groups
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StudyError as error:
         refused.append(str(error))
     except OSError as error:
-        refused.append(f"{error.filename}: {error.strerror}.")
+        refused.append(in_words(error))
     for line in refused:
         print(f"{JOB}: {one_line(line)}", file=sys.stderr)
     return 2 if refused else 0

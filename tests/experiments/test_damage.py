@@ -6,17 +6,14 @@ import subprocess
 import sys
 import threading
 
-import numpy as np
 import pytest
 
 from experiments import train
 from experiments.cli import Display, Interrupted, ending, folder_of
 from experiments.files import RecordError, checksum, write_text
-from mocked_runs import QUIET, in_a_child, small_config, stop_at
+from mocked_runs import IMAGES, QUIET, in_a_child, same, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
-
-SAME = ("history", "trace", "leaves", "evaluation", "id_val", "selected", "summary")
 
 
 def config(**changes):
@@ -29,7 +26,10 @@ def runs(tmp_path_factory):
     import tensorflow_datasets as tfds
 
     folder = tmp_path_factory.mktemp("runs")
-    with tfds.testing.mock_data(num_examples=24), pytest.MonkeyPatch.context() as patch:
+    with (
+        tfds.testing.mock_data(num_examples=IMAGES),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         whole = train.run(config(), folder / "whole", QUIET)
         stop_at(patch, 5)
         with pytest.raises(Interrupted):
@@ -71,8 +71,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["4", "5"]
     DAMAGES[damage](out / "checkpoints/5")
     record = train.run(config(), out, Display())
-    for key in SAME:
-        np.testing.assert_equal(record[key], whole[key], err_msg=key)
+    same(record, whole)
     said = capsys.readouterr().out
     assert f"{out}/checkpoints/5 is damaged or incomplete" in said
     assert said.count("is damaged") == 1
@@ -143,8 +142,7 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(left, small_disk, runs):
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     record = train.run(config(), out, QUIET)
-    for key in SAME:
-        np.testing.assert_equal(record[key], runs[0][key], err_msg=key)
+    same(record, runs[0])
 
 
 @pytest.fixture

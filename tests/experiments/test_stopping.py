@@ -9,17 +9,9 @@ import pytest
 
 from experiments import records, train
 from experiments.cli import SIGNALS, Interrupted, stop_at_once
-from mocked_runs import QUIET, in_a_child, small_config, stop_at
+from mocked_runs import QUIET, in_a_child, same, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
-
-
-SAME = ("history", "trace", "leaves", "evaluation", "id_val", "selected", "summary")
-
-
-def same(a, b):
-    for key in SAME:
-        np.testing.assert_equal(a[key], b[key], err_msg=key)
 
 
 @pytest.mark.parametrize("method", ["ftp", "tpgm"])
