@@ -28,7 +28,7 @@ from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
 from experiments.start import Shared, with_head
-from experiments.step import Placement, TrainState, init_method, train_step
+from experiments.step import Placement, init_state, train_step
 
 
 class Trained(NamedTuple):
@@ -98,9 +98,9 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     config, training, knobs = setup.config, setup.training, setup.knobs
     recipe: Any = training.recipe
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
-    pretrained, statistics = start
-    state = TrainState(pretrained, statistics, init_method(training, knobs, pretrained))
-    state = setup.placement.replicated(state)  # donated: in buffers of its own
+    pretrained, _ = start
+    # Donated: in buffers of its own.
+    state = setup.placement.replicated(init_state(training, knobs, *start))
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
     checkpoints = Checkpoints(out / records.CHECKPOINTS, config.io.workers)
@@ -132,18 +132,17 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
             ends = step % setup.validate_every == 0
             seen = {}
             if due or ends or last:
-                seen = evaluation.observe(pretrained, state.params, state.method)
+                seen = evaluation.observe(pretrained, state.model[0], state.method)
             if due or last:
                 log.observe(step, scalars, seen)
             if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = round(step / per_epoch, 3)
-                score = validate(setup, (state.params, state.statistics))
+                score = validate(setup, state.model)
                 if log.validated(setup.task.metric, epoch, step, score):
                     # Copied: the original is donated.
-                    now = state.params, state.statistics
-                    best = jax.tree.map(lambda x: x.copy(), now)
+                    best = jax.tree.map(lambda x: x.copy(), state.model)
                     log.seen = jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)

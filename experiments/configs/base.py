@@ -75,6 +75,7 @@ OPTIONS: dict[str, Option] = {
     "recipe.weight_decay": Option(0.0, at_least(0)),  # towards zero
     "recipe.momentum": Option(0.9, within(0, 1, but=1)),  # of sgd
     "recipe.warmup_epochs": Option(0.0, at_least(0)),
+    "recipe.decay_each": Option("step", among("step", "epoch")),
     # The last learning rate, as a share of the highest.
     "recipe.final_scale": Option(0.0, within(0, 1)),
     # The largest global norm of a gradient; 0: none.
@@ -82,6 +83,15 @@ OPTIONS: dict[str, Option] = {
     # Parts a batch is cut into, to need less memory.
     "recipe.accumulate": Option(1, whole(1)),
     "recipe.label_smoothing": Option(0.0, within(0, 1, but=1)),
+    # Parameters of their beta distributions; 0: none.
+    "recipe.mixup": Option(0.0, at_least(0)),
+    "recipe.cutmix": Option(0.0, at_least(0)),
+    # The rate of a layer, as a share of that of the layer after it.
+    "recipe.layer_decay": Option(1.0, within(0, 1, but=0)),
+    # Of the moving average of the parameters that is evaluated; 0: the last ones are.
+    "recipe.ema": Option(0.0, within(0, 1, but=1)),
+    # Only the classes of the training set count in the loss.
+    "recipe.mask_classes": Option(False),
     # Batch norms keep those of the pre-training.
     "recipe.freeze_statistics": Option(False),
     #

@@ -55,6 +55,11 @@ class Source:
             raise DataError(f"{self.name} has a mask for each image, not a label.")
         return np.array([r["label"] for r in self.examples.records], np.int32)
 
+    @property
+    def occurring(self) -> tuple[bool, ...]:
+        """Of each class, whether an image has it. Only for classification."""
+        return tuple(np.isin(np.arange(self.num_classes), self.labels).tolist())
+
     def __len__(self) -> int:
         return len(self.examples)
 

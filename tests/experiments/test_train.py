@@ -157,9 +157,8 @@ def test_accumulation_leaves_every_image_on_its_device():
         """
         setup = train.set_up(small_config(batch_size=64, accumulate=4))
         begin = setup.start.params, setup.start.statistics
-        params, statistics = setup.placement.replicated(begin)
-        method = train.init_method(setup.training, setup.knobs, params)
-        state = train.TrainState(params, statistics, method)
+        begin = setup.placement.replicated(begin)
+        state = train.init_state(setup.training, setup.knobs, *begin)
         batch, _ = train.next_batches(setup.placement, train.iterators(setup))
         step = train.train_step.lower(
             setup.training, setup.knobs, state, batch, None
