@@ -13,7 +13,7 @@ from experiments.data.sources import Source
 from experiments.evaluation import Domain, Evaluator
 from experiments.methods import METHODS, Held
 from experiments.run_folder import versions
-from experiments.start import Origin, Shared, Start, origin
+from experiments.start import HEAD, Origin, Shared, Start, origin
 from experiments.step import Knobs, Placement, Training
 from experiments.tasks import task_of
 from experiments.tasks.task import Task
@@ -143,7 +143,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
             recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
             warmup_steps=warmup_steps,
             method=config.method.name,
-            held=Held(exclude=start.new),
+            held=Held(exclude=(HEAD,) if config.method.free_head else start.new),
             task=task,
             graphdef=start.graphdef,
             steps_per_epoch=per_epoch,
@@ -160,10 +160,11 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
 def _sources(
     config: Config, shared: Shared
 ) -> tuple[Source, Source, dict[str, Source]]:
-    data, io = config.data, config.io
-    train, validation = (shared.source(s, io) for s in (data.train, data.validation))
+    specs = config.data.train, config.data.validation
+    train, validation = (shared.source(spec, config) for spec in specs)
     tests = {
-        name: shared.source(spec, io) for name, spec in config.evaluation.tests.items()
+        name: shared.source(spec, config)
+        for name, spec in config.evaluation.tests.items()
     }
     for source in (validation, *tests.values()):
         if (source.target, source.num_classes) != (train.target, train.num_classes):

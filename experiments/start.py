@@ -91,17 +91,24 @@ class Shared:
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
 
-    def source(self, spec: str, io: Any) -> Source:
-        """A data set by its spec; `io` is the group of a configuration."""
-        return self._opened(spec, io.data_dir, io.source_dir, io.cache)
+    def source(self, spec: str, config: Any) -> Source:
+        """A data set by its spec; of the configuration `data` and `io` are read.
+
+        At the end of a spec `#4:6` takes the images of the classes 4 and 5 alone.
+        """
+        io, (whole, _, part) = config.io, spec.partition("#")
+        source = self._opened(whole, io.data_dir, io.source_dir, io.cache)
+        if part or config.data.classes:
+            return source.of_classes(config.data.classes, part)
+        return source
 
     def _load(self, origin: Origin) -> Start:
         """The model with its weights, before a head is fitted to its features."""
-        return _pretrained(origin, self.source(origin.data.train, origin.io))
+        return _pretrained(origin, self.source(origin.data.train, origin))
 
     def _start(self, origin: Origin) -> Start:
         """The model that fine-tuning begins with."""
-        train = self.source(origin.data.train, origin.io)
+        train = self.source(origin.data.train, origin)
         start = self._pretrained(origin)
         if origin.model.start != "probed head":
             return start
@@ -112,7 +119,7 @@ class Shared:
         """The features of the training and validation images, before fine-tuning."""
         data = origin.data
         train, validation = (
-            self.source(spec, origin.io) for spec in (data.train, data.validation)
+            self.source(spec, origin) for spec in (data.train, data.validation)
         )
         start = self._pretrained(origin)
         sizes = Sizes(origin.evaluation.batch_size, data.image_size, data.resize)
@@ -218,14 +225,20 @@ def _pretrained(origin: Origin, train: Source) -> Start:
     create = functools.partial(_created, origin, train)
     # Where weights are loaded, none need to be drawn by a compiled function.
     model: Any = nnx.jit(create)() if path is None else create()
-    from_run = path is not None and pathlib.Path(path).is_dir()
+    from_run, grown = path is not None and pathlib.Path(path).is_dir(), False
     if path is not None and not from_run:
         weights.load_weights(model, path)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
     if from_run:
         run = pathlib.Path(str(path))
-        params, statistics = records.load_pretrained(run, (params, statistics))
+        ours, like = params["head"], (params, statistics)
+        params, statistics = records.load_pretrained(run, like)
+        if params["head"]["bias"].shape != ours["bias"].shape:
+            # It told other classes apart, or some of these.
+            grown = records.begins_with_those_of(run, origin.data.classes)
+            head = jax.tree.map(_grown, params["head"], ours) if grown else ours
+            params = params | {"head": head}
     loaded = origin.model.start == "loaded head"
     if not loaded:
         params = params | {"head": jax.tree.map(jnp.zeros_like, params["head"])}
@@ -234,8 +247,13 @@ def _pretrained(origin: Origin, train: Source) -> Start:
             f"{path} has no head for the {train.num_classes} classes of {train.name},"
             " so there is no loaded head. Use the start 'new head' or 'probed head'."
         )
-    new = () if loaded else (HEAD,)
+    new = () if loaded and not grown else (HEAD,)
     return Start(graphdef, params, statistics, models.layer_names(model), new)
+
+
+def _grown(old: np.ndarray, new: Any) -> np.ndarray:
+    """An array of a head with zeros for the classes that it lacks."""
+    return np.pad(old, [(0, n - o) for o, n in zip(old.shape, new.shape, strict=True)])
 
 
 def _created(origin: Origin, train: Source) -> nnx.Module:

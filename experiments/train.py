@@ -23,7 +23,7 @@ from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
 from experiments.files import jsonable, locked, read, write
-from experiments.methods import METHODS, Params, mixed
+from experiments.methods import METHODS, Params, holding, mixed, with_holding
 from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
@@ -39,6 +39,7 @@ class Trained(NamedTuple):
     seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for those parameters
     log: Log | None
     diverged: bool
+    holding: Any = None  # what the method holds after the last step
 
 
 # ---- One run -----------------------------------------------------------------------
@@ -84,6 +85,8 @@ def _run(
     if method.mixes:
         trained = mix(setup, trained)
     records.save_selected(out, trained.params, trained.statistics)
+    if config.io.keep_anchor:
+        records.save_anchor(out, trained.holding)
     write(out / records.METRICS, measure(setup, trained))
     shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
     (out / records.CHECKSUMS).unlink(missing_ok=True)
@@ -99,8 +102,11 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     recipe: Any = training.recipe
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
     pretrained, _ = start
-    # Donated: in buffers of its own.
-    state = setup.placement.replicated(init_state(training, knobs, *start))
+    state = init_state(training, knobs, *start)
+    if run := config.method.anchor_from:
+        held = records.load_anchor(pathlib.Path(run), holding(state.method))
+        state = state._replace(method=with_holding(state.method, held))
+    state = setup.placement.replicated(state)  # donated: in buffers of its own
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
     checkpoints = Checkpoints(out / records.CHECKPOINTS, config.io.workers)
@@ -154,7 +160,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 raise Interrupted(interruption.number)
         save()  # to measure a model may take longer than to train it
     params, statistics = best
-    return Trained(params, statistics, log.seen, log, log.diverged)
+    held = holding(state.method) if config.io.keep_anchor else None
+    return Trained(params, statistics, log.seen, log, log.diverged, held)
 
 
 def iterators(setup: Setup) -> dict[str, Any]:
@@ -209,7 +216,9 @@ def mix(setup: Setup, trained: Trained) -> Trained:
     tuned = trained.params, trained.statistics
     params, statistics = mixed(pretrained, tuned, setup.strength)
     again = chosen(setup, params, statistics)
-    return again._replace(log=trained.log, diverged=trained.diverged)
+    return trained._replace(
+        params=again.params, statistics=again.statistics, seen=again.seen
+    )
 
 
 def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
@@ -241,7 +250,7 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
             "history": log.history,
             "trace": log.trace,
         }
-    if not setup.start.new:
+    if setup.config.evaluation.start and not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
     if setup.config.evaluation.wise_alphas:
         ends = (setup.start.params, setup.start.statistics), model

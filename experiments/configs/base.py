@@ -22,6 +22,7 @@ from experiments.configs.values import (
     path,
     pixels,
     shares,
+    text,
     whole,
     within,
 )
@@ -50,10 +51,13 @@ OPTIONS: dict[str, Option] = {
     # Of the order and augmentation of the training images, and of random weights.
     "seed": Option(0, whole(0)),
     #
-    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set;
-    # validation is in-distribution: it selects.
+    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set,
+    # and "#4:6" behind it for the images of classes 4 and 5 alone; validation is
+    # in-distribution: it selects.
     "data.train": Option(str, given),
     "data.validation": Option(str, given),
+    # Names of those that count, in the order of their labels; (): all of the data set.
+    "data.classes": Option((), each(text)),
     "data.image_size": Option((64, 64), pixels),  # (height, width)
     "data.resize": Option(int),  # shorter side before the central crop of evaluation
     "data.scale": Option((0.7, 1.0), shares),  # of the area that a training crop has
@@ -99,6 +103,10 @@ OPTIONS: dict[str, Option] = {
     "method.learning_rate": Option(1e-3, at_least(0)),
     # The method's own (kappa of FTP, lambda of L2-SP, ...); None: its default.
     "method.strength": Option(float),
+    # The head is not held even where it is no new one.
+    "method.free_head": Option(False),
+    # A finished run with io.keep_anchor, whose anchor and radii go on.
+    "method.anchor_from": Option(str, path),
     #
     "evaluation.tests": Option({}),  # name -> "<builder>:<split>"
     "evaluation.id": Option("id"),  # which of the tests is in-distribution
@@ -109,6 +117,8 @@ OPTIONS: dict[str, Option] = {
     # Images a test set, chosen once at random, of each class its share; 0: all.
     "evaluation.limit": Option(0, whole(0)),
     "evaluation.batch_size": Option(256, BATCH),
+    # Also the start is evaluated, unless its head is new.
+    "evaluation.start": Option(True),
     # Steps between two looks at ID validation; 0: an epoch.
     "evaluation.validate_every": Option(0, whole(0)),
     # Steps between two values of radii and drifts.
@@ -127,6 +137,8 @@ OPTIONS: dict[str, Option] = {
     "io.save_every": Option(200, whole(1)),  # steps between two checkpoints
     # A finished run of the same start, whose parameters are used instead of training.
     "io.trained_from": Option(str, path),
+    # Save anchor and radii beside the parameters, for a run that goes on with them.
+    "io.keep_anchor": Option(False),
 }
 GROUPS = ("data", "model", "recipe", "method", "evaluation", "io")
 
