@@ -165,7 +165,7 @@ def of_task(
         tests |= {VALIDATION + other.name: other.validation for other in every}
     result.evaluation.tests, result.evaluation.id = ConfigDict(tests), task.name
     result.evaluation.validate_every = NEVER
-    result.evaluation.start = False  # the task before has these figures
+    result.evaluation.before = False  # the task before has these figures
     result.io.keep_anchor = not sequence.new_anchor
     if number:
         before = str(_folder(out, number - 1))

@@ -250,7 +250,7 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
             "history": log.history,
             "trace": log.trace,
         }
-    if setup.config.evaluation.start and not setup.start.new:
+    if setup.config.evaluation.before and not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
     if setup.config.evaluation.wise_alphas:
         ends = (setup.start.params, setup.start.statistics), model

@@ -28,7 +28,7 @@ from experiments.configs.values import (
 )
 
 RANDOM = "random"  # in place of a file of weights, for a pre-training
-STARTS = ("new head", "probed head", "loaded head")
+STARTS = ("new head", "probed head", "loaded head", "zero-shot head")
 
 STEPS = whole(0, 10**9, ", as more take years")
 BATCH = whole(1, 10**6, ", as more fit into no memory")
@@ -68,9 +68,13 @@ OPTIONS: dict[str, Option] = {
     "model.options": Option({}),
     # Of the computation; parameters are float32.
     "model.dtype": Option("float32", among("float32", "bfloat16")),
-    # Zero, which holds no anchor; a logistic regression on the pre-trained features; or
-    # that of the weights file. The last two are anchored.
+    # Zero, which holds no anchor; a logistic regression on the pre-trained features;
+    # that of the weights; or one for these classes that is made from that of the
+    # weights, without training. All but the first are anchored.
     "model.start": Option("new head", among(*STARTS)),
+    # Of a zero-shot head: class -> the classes of the weights' own head, by number,
+    # whose mean it is.
+    "model.head_rows": Option({}),
     #
     "recipe.epochs": Option(6, STEPS),
     "recipe.steps": Option(0, STEPS),  # instead of `epochs`, if above 0
@@ -117,8 +121,8 @@ OPTIONS: dict[str, Option] = {
     # Images a test set, chosen once at random, of each class its share; 0: all.
     "evaluation.limit": Option(0, whole(0)),
     "evaluation.batch_size": Option(256, BATCH),
-    # Also the start is evaluated, unless its head is new.
-    "evaluation.start": Option(True),
+    # Also the model before it is fine-tuned, unless its head is new.
+    "evaluation.before": Option(True),
     # Steps between two looks at ID validation; 0: an epoch.
     "evaluation.validate_every": Option(0, whole(0)),
     # Steps between two values of radii and drifts.
@@ -223,11 +227,17 @@ def _check_weights(config: Config) -> None:
             "io.weights: expected a file, hf:organisation/name, the folder of a"
             f" finished run, or {RANDOM!r}; got none."
         )
-    if config.model.start == "loaded head" and config.io.weights == RANDOM:
+    start = config.model.start
+    if start in ("loaded head", "zero-shot head") and config.io.weights == RANDOM:
         raise SettingError(
-            "io.weights: a loaded head needs a file or the folder of a finished run;"
-            f" got {RANDOM!r}."
+            f"io.weights: a {start} needs a file or a finished run; got {RANDOM!r}."
         )
+    for name, rows in config.model.head_rows.items():
+        each(whole(0))(f"model.head_rows.{name}", rows)
+        if not rows:
+            raise SettingError(
+                f"model.head_rows.{name}: expected at least one, got none."
+            )
 
 
 def _check_batches(recipe: Config) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 from ml_collections import FrozenConfigDict
 from sklearn.linear_model import LogisticRegression
 
-from experiments import start
+from experiments import probing
 from experiments.configs import base
 from experiments.methods import METHODS, Held, only
 from experiments.models.layers import batch_norm, normalise
@@ -164,8 +164,8 @@ def test_a_class_without_examples_is_never_predicted():
 
 def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():
     train, validation = features(4), features(4, seed=1)
-    head = start.best_head(start.Probing(train, validation), TASK, 4)
-    heads = [logistic_regression(train, 4, c) for c in start.STRENGTHS]
+    head = probing.best_head(probing.Probing(train, validation), TASK, 4)
+    heads = [logistic_regression(train, 4, c) for c in probing.STRENGTHS]
     best = max(accuracy(head, validation) for head in heads)
     assert accuracy(head, validation) == best
 
