@@ -6,11 +6,12 @@ import re
 import numpy as np
 from flax import nnx
 
-from experiments.models import backbone, mobilenet, resnet, vit
+from experiments.models import backbone, mobilenet, resnet, swin, vit
 
 CLASSES = 3
 RESNET = {"depths": (1, 2), "stem": 8}
 VIT = {"width": 24, "depth": 2, "heads": 3, "image_size": 48}
+SWIN = {"width": 8, "depths": (2, 2, 2), "heads": (1, 2, 4), "window": 4}
 
 NETWORKS = {
     "resnet": functools.partial(resnet.ResNet, widths=[8, 16], **RESNET),
@@ -18,6 +19,7 @@ NETWORKS = {
         resnet.ResNet, widths=[32, 64], bottleneck=True, **RESNET
     ),
     "vit": functools.partial(vit.ViT, **VIT),
+    "swin": functools.partial(swin.Swin, **SWIN),
     "clip": functools.partial(vit.VisualTower, **VIT),
     "mobilenet": mobilenet.MobileNetV1,
 }
@@ -47,15 +49,28 @@ def assert_same(model, arrays, beginning=""):
 
 # ---- What others call the same arrays ----------------------------------------------
 
+_TIMM = (
+    (r"^cls$", "cls_token"),
+    (r"patches", "patch_embed/proj"),
+    (r"attention/out", "attn/proj"),
+    (r"attention", "attn"),
+    (r"hidden", "mlp/fc1"),
+    (r"(\d+/)out", r"\1mlp/fc2"),
+)
+_SWIN = (
+    (r"bias_table", "attn/relative_position_bias_table"),
+    (r"stages/(\d+)/", r"layers/\1/blocks/"),
+    (r"patch_norm", "patch_embed/norm"),
+    *_TIMM,
+)
 # Replacements in our names without `backbone/`, one after the other.
 RENAMED = {
-    "timm": (
-        (r"^cls$", "cls_token"),
-        (r"patches", "patch_embed/proj"),
-        (r"attention/out", "attn/proj"),
-        (r"attention", "attn"),
-        (r"hidden", "mlp/fc1"),
-        (r"(\d+/)out", r"\1mlp/fc2"),
+    "timm": _TIMM,
+    "Swin": ((r"merges/(\d+)", r"layers/\1/downsample"), *_SWIN),
+    "timm's Swin": (
+        (r"merges/(\d+)", lambda m: f"layers/{int(m[1]) + 1}/downsample"),
+        (r"^head", "head/fc"),
+        *_SWIN,
     ),
     "torchvision": (
         (r"downsample_bn", "downsample/1"),

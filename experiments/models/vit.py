@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from experiments.models.backbone import HALF, Backbone
-from experiments.models.layers import patch_conv
+from experiments.models.layers import EncoderBlock, patch_conv, split
 from experiments.models.naming import FLAX, TORCH, published
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -104,56 +105,6 @@ CLIP = published(
 # ---- The network -------------------------------------------------------------------
 
 
-def exact_gelu(x: jax.Array) -> jax.Array:
-    """The GELU by the error function, torch's default."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-def quick_gelu(x: jax.Array) -> jax.Array:
-    """CLIP's approximation of the GELU."""
-    return x * jax.nn.sigmoid(1.702 * x)
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention, with a kernel each for query, key and value."""
-
-    def __init__(self, width: int, heads: int, **options: Any):
-        self.query = nnx.Linear(width, width, **options)
-        self.key = nnx.Linear(width, width, **options)
-        self.value = nnx.Linear(width, width, **options)
-        self.out = nnx.Linear(width, width, **options)
-        self.heads = heads
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens `(n, length, width)` to as many."""
-        query, key, value = (
-            linear(x).reshape(*x.shape[:2], self.heads, -1)
-            for linear in (self.query, self.key, self.value)
-        )
-        mixed = jax.nn.dot_product_attention(query, key, value)
-        return self.out(mixed.reshape(x.shape))
-
-
-class EncoderBlock(nnx.Module):
-    """Self-attention and a hidden layer of four times the width, normalised before."""
-
-    def __init__(
-        self, width: int, heads: int, *, epsilon: float, quick: bool, **options: Any
-    ):
-        self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, **options)
-        self.attention = Attention(width, heads, **options)
-        self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, **options)
-        self.hidden = nnx.Linear(width, 4 * width, **options)
-        self.out = nnx.Linear(4 * width, width, **options)
-        self.quick = quick
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens `(n, length, width)` to as many."""
-        x = x + self.attention(self.norm1(x))
-        gelu = quick_gelu if self.quick else exact_gelu
-        return x + self.out(gelu(self.hidden(self.norm2(x))))
-
-
 class ViT(Backbone):
     """Patches of 16 pixels, a class token, learned positions, and pre-norm blocks.
 
@@ -167,6 +118,8 @@ class ViT(Backbone):
       epsilon: of the layer norms: 1e-12 in transformers, 1e-6 in timm and big_vision.
       mean: of each colour channel, in units of 255: as the weights were trained with.
       std: the same.
+      drop_path: probability of leaving out a branch of the last block in training; of
+        the blocks before it grows in equal steps from 0.
       dtype: in which it computes.
       rngs: for the weights at the start.
 
@@ -191,6 +144,7 @@ class ViT(Backbone):
         epsilon: float | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
+        drop_path: float = 0.0,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -211,11 +165,12 @@ class ViT(Backbone):
         )
         self.pre_norm = nnx.data(nnx.LayerNorm(width, **norm) if clip else None)
         self.blocks = nnx.List(
-            EncoderBlock(width, heads, quick=clip, **norm) for _ in range(depth)
+            EncoderBlock(width, heads, quick=clip, drop_path=float(rate), **norm)
+            for rate in np.linspace(0, drop_path, depth)
         )
         self.norm = nnx.LayerNorm(width, **norm)
 
-    def tokens(self, images: jax.Array) -> jax.Array:
+    def tokens(self, images: jax.Array, rng: jax.Array | None = None) -> jax.Array:
         """Maps images to normalised tokens `(n, 1 + patches, width)`, the class first.
 
         Raises:
@@ -232,18 +187,22 @@ class ViT(Backbone):
         x = jnp.concatenate([cls.astype(x.dtype), x], axis=1)
         x = x + self.pos_embed[...].astype(x.dtype)
         x = x if self.pre_norm is None else self.pre_norm(x)
-        for block in self.blocks:
-            x = block(x)
+        for block, key in zip(self.blocks, split(rng, len(self.blocks)), strict=True):
+            x = block(x, key)
         return self.norm(x)
 
-    def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def feature_maps(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> list[jax.Array]:
         """Maps images `(n, h, w, 3)` to the tokens of patches, `(n, h', w', c)`."""
-        x = self.tokens(images)[:, 1:]
-        return x.reshape(x.shape[0], self.grid, self.grid, self.width)
+        x = self.tokens(images, rng)[:, 1:]
+        return [x.reshape(x.shape[0], self.grid, self.grid, self.width)]
 
-    def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def pooled(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` to their class tokens, `(n, width)` in float32."""
-        return self.tokens(images)[:, 0].astype(jnp.float32)
+        return self.tokens(images, rng)[:, 0].astype(jnp.float32)
 
 
 class VisualTower(ViT):
@@ -256,8 +215,8 @@ class VisualTower(ViT):
 
 
 NETWORKS = {
-    "vit-tiny-16": functools.partial(ViT, 192, 12, 3),
-    "vit-small-16": functools.partial(ViT, 384, 12, 6),
-    "vit-base-16": functools.partial(ViT, 768, 12, 12),
-    "clip-vit-base-16": functools.partial(VisualTower, 768, 12, 12),
+    "vit-tiny-16": functools.partial(ViT, width=192, depth=12, heads=3),
+    "vit-small-16": functools.partial(ViT, width=384, depth=12, heads=6),
+    "vit-base-16": functools.partial(ViT, width=768, depth=12, heads=12),
+    "clip-vit-base-16": functools.partial(VisualTower, width=768, depth=12, heads=12),
 }

@@ -188,7 +188,7 @@ def _places(
 
 
 def _in_head(path: str) -> bool:
-    return path.startswith("head/")
+    return path.startswith(("head/", "decoder/"))
 
 
 _compiled = functools.cache(re.compile)  # more of them than re itself would keep

@@ -77,6 +77,8 @@ def test_every_format_gives_back_what_was_saved(tmp_path, file, write):
     ("torchvision", "resnet"),
     ("torchvision", "bottleneck"),
     ("big_vision", "vit"),
+    ("Swin", "swin"),
+    ("timm's Swin", "swin"),
     ("Keras", "mobilenet"),
 ])  # fmt: skip
 def test_published_names_give_back_the_network(tmp_path, naming, name):
@@ -86,6 +88,28 @@ def test_published_names_give_back_the_network(tmp_path, naming, name):
     model = tiny(name)
     load_weights(model, save(tmp_path / "weights.npz", arrays))
     assert_same(model, arrays_of(source), "" if naming != "Keras" else "backbone/")
+
+
+def swin_of_22k(torch, model):
+    """Of the model for 22k classes, with the buffers of the authors' code."""
+    arrays = as_published("Swin", tiny("swin", classes=218, seed=1))
+    state = {name: tensor_of(array) for name, array in arrays.items()}
+    attention = "layers.0.blocks.1.attn"
+    state[f"{attention}.relative_position_index"] = torch.arange(256).reshape(16, 16)
+    state["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    return {"model": state}
+
+
+DISTRIBUTED = {"swin_tiny_22k.pth": ("swin", swin_of_22k)}
+
+
+@pytest.mark.parametrize("file", DISTRIBUTED)
+def test_a_file_loads_as_its_authors_distribute_it(tmp_path, file):
+    name, make = DISTRIBUTED[file]
+    torch().save(make(torch(), tiny(name, seed=1)), tmp_path / file)
+    model = tiny(name)
+    load_weights(model, tmp_path / file)
+    assert_same(model, arrays_of(tiny(name, seed=1)), "backbone/")
 
 
 def test_position_tables_are_interpolated_to_another_image_size(tmp_path):
