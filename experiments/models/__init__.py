@@ -16,14 +16,14 @@ import jax.core
 import numpy as np
 from flax import nnx
 
-from experiments.models import mobilenet, resnet, small, swin, vit
+from experiments.models import clip, mobilenet, resnet, small, swin, vit
 from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 
 __all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     name: network
-    for module in (small, resnet, mobilenet, vit, swin)
+    for module in (small, resnet, mobilenet, vit, swin, clip)
     for name, network in module.NETWORKS.items()
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""

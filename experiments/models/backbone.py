@@ -27,6 +27,7 @@ class Backbone(nnx.Module):
       mean: of each colour channel, in units of 255.
       std: the same.
       sized: whether it is made for one size of image, its option `image_size`.
+      image_size: side of the images, where it is.
       folded_epsilon: of the batch norms that are folded into its kernels, if they are.
     """
 
@@ -36,6 +37,7 @@ class Backbone(nnx.Module):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     sized: bool = False
+    image_size: int
     folded_epsilon: float | None = None
 
     def leaves_out(self, path: str) -> bool:
@@ -49,6 +51,14 @@ class Backbone(nnx.Module):
         scale = 1 / (255 * jnp.array(self.std)).reshape(shape)
         shift = (jnp.array(self.mean) / jnp.array(self.std)).reshape(shape)
         return (images.astype(jnp.float32) * scale - shift).astype(self.dtype)
+
+    def check_size(self, images: jax.Array) -> None:
+        """Refuses images of another size than those that it is made for."""
+        if images.shape[1:3] != (self.image_size,) * 2:
+            raise ValueError(
+                f"images: expected {self.image_size} x {self.image_size} pixels, got"
+                f" shape {images.shape}; create the model with their image_size"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -194,7 +204,7 @@ DECODERS = {"linear": Segmenter, "mlp": MLPSegmenter}
 # ---- Parameters and statistics by name ---------------------------------------------
 
 ONES = ("scale", "var")  # of norms
-TABLES = ("pos_embed", "cls", "bias_table")
+TABLES = ("pos_embed", "cls", "bias_table", "embedding")
 
 
 def names_and_leaves(model: nnx.Module) -> dict[str, Any]:

@@ -154,10 +154,11 @@ OWN = Table("this package's own names", [Rule("((?:backbone|decoder|head)/.+)", 
 # What a module's arrays are called there and here. A `weight` is that of a convolution
 # or linear layer, or that of a norm: whichever the model has.
 Leaves = Sequence[Rule]
+# Torch's own attention has an `in_proj_weight`.
 TORCH: Leaves = (
-    Rule(r"\.weight", "/kernel", torch_kernel),
-    Rule(r"\.weight", "/scale"),
-    Rule(r"\.bias", "/bias"),
+    Rule("[._]weight", "/kernel", torch_kernel),
+    Rule("[._]weight", "/scale"),
+    Rule("[._]bias", "/bias"),
     Rule(r"\.running_mean", "/mean"),
     Rule(r"\.running_var", "/var"),
     Rule(r"\.num_batches_tracked", ()),
@@ -180,6 +181,9 @@ TOKENS = {
     "cls": class_token,
     "pos_embed": position_table,
     "bias_table": bias_table,
+    "embedding": as_is,
+    "kernel": as_is,  # of (in, out)
+    "logit_scale": as_is,
 }
 
 

@@ -21,7 +21,7 @@ from experiments import models
 from experiments.models import backbone
 from experiments.models.naming import Rule
 from experiments.models.weights import WeightsError, load_weights
-from tiny_networks import arrays_of, as_published, assert_same, tiny
+from tiny_networks import HEADLESS, arrays_of, as_published, assert_same, tiny
 
 SUFFIXES = [".npz", ".safetensors", ".pt", ".pth", ".bin", ".tar"]
 
@@ -79,6 +79,9 @@ def test_every_format_gives_back_what_was_saved(tmp_path, file, write):
     ("big_vision", "vit"),
     ("Swin", "swin"),
     ("timm's Swin", "swin"),
+    ("OpenAI", "clip"),
+    ("timm's CLIP", "clip"),
+    ("timm's CLIP ResNet", "clip_resnet"),
     ("Keras", "mobilenet"),
 ])  # fmt: skip
 def test_published_names_give_back_the_network(tmp_path, naming, name):
@@ -87,7 +90,7 @@ def test_published_names_give_back_the_network(tmp_path, naming, name):
     arrays = as_published(naming, source) if naming else arrays_of(source)
     model = tiny(name)
     load_weights(model, save(tmp_path / "weights.npz", arrays))
-    assert_same(model, arrays_of(source), "" if naming != "Keras" else "backbone/")
+    assert_same(model, arrays_of(source), "backbone/" if naming in HEADLESS else "")
 
 
 def swin_of_22k(torch, model):
@@ -100,7 +103,26 @@ def swin_of_22k(torch, model):
     return {"model": state}
 
 
-DISTRIBUTED = {"swin_tiny_22k.pth": ("swin", swin_of_22k)}
+def moco(torch, model):
+    """With the projector in place of a head, a second encoder and a predictor."""
+    arrays = as_published("torchvision", model)
+    state = {"module.predictor.0.weight": torch.ones(4, 4)}
+    for encoder, factor in (("base", 1), ("momentum", 2)):
+        state[f"module.{encoder}_encoder.fc.0.weight"] = torch.ones(4, 4)
+        state |= {
+            f"module.{encoder}_encoder.{name}": factor * tensor_of(array)
+            for name, array in arrays.items()
+            if not name.startswith("fc.")
+        }
+    count = "module.base_encoder.bn1.num_batches_tracked"
+    state[count] = torch.tensor(3)
+    return {"epoch": 1000, "arch": "resnet50", "state_dict": state, "optimizer": {}}
+
+
+DISTRIBUTED = {
+    "swin_tiny_22k.pth": ("swin", swin_of_22k),
+    "r-50-1000ep.pth.tar": ("bottleneck", moco),
+}
 
 
 @pytest.mark.parametrize("file", DISTRIBUTED)
@@ -385,7 +407,7 @@ HOSTILE = {
     "unknown.npz": ("vit", with_field(8, 77), f"{FIRST}: compressed in another way"),
     "lzma.npz": ("vit", announced(2, compression=14), "compressed in another way"),
     "encrypted.npz": ("vit", with_field(6, 1), "is encrypted"),
-    "deflated.pt": ("vit", deflated, "compressed or TorchScript"),
+    "deflated.pt": ("vit", deflated, "it is compressed, which"),
     "text.pt": ("vit", edited(lambda _: b"no such file"), NO_CODE),
     "text.safetensors": (
         "vit",
@@ -399,7 +421,7 @@ HOSTILE = {
     ),
     "plain.pt": ("vit", malicious, NO_CODE),
     "code.pth": ("vit", saved(lambda _: {KEY: Malicious()}), NO_CODE),
-    "scripted.pt": ("vit", scripted, "compressed or TorchScript"),
+    "scripted.pt": ("vit", scripted, "it holds: weight, bias"),
     # None at all.
     "nowhere.npz": ("vit", lambda path, arrays: None, "there is no such file"),
     "folder.bin": ("vit", lambda path, arrays: path.mkdir(), "there is no such file"),
