@@ -23,6 +23,7 @@ class Backbone(nnx.Module):
     Attributes:
       tables: what its arrays are called in the files that are published.
       width: how many features it gives.
+      map_widths: of its feature maps, where these have others.
       dtype: in which it computes; parameters stay float32.
       mean: of each colour channel, in units of 255.
       std: the same.
@@ -33,6 +34,7 @@ class Backbone(nnx.Module):
 
     tables: ClassVar[Sequence[Table]] = ()
     width: int
+    map_widths: tuple[int, ...] = ()
     dtype: jnp.dtype
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -63,7 +65,7 @@ class Backbone(nnx.Module):
     @property
     def widths(self) -> tuple[int, ...]:
         """Of its feature maps."""
-        return (self.width,)
+        return self.map_widths or (self.width,)
 
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to features `(n, h', w', width)`."""

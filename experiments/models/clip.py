@@ -159,7 +159,7 @@ class VisualTower(ViT):
         super().__init__(width, depth, heads, rngs=rngs, **options)
         self.projection = nnx.data(None)
         if projected:
-            self.width = embedding
+            self.width, self.map_widths = embedding, (width,)
             self.projection = nnx.Linear(
                 width, embedding, use_bias=False, dtype=self.dtype, rngs=rngs
             )
@@ -223,12 +223,12 @@ class VisualResNet(ResNet):
         super().__init__(
             depths, bottleneck=True, stem=stem, mean=mean, std=std, **options
         )
-        self.map_width, self.width = self.width, embedding
+        width, self.width, self.map_widths = self.width, embedding, (self.width,)
         self.image_size, self.projected = image_size, projected
-        shape = (1, 1 + (image_size // stride) ** 2, self.map_width)
+        shape = (1, 1 + (image_size // stride) ** 2, width)
         self.pos_embed = nnx.Param(POSITIONS(rngs.params(), shape))
-        heads = max(1, self.map_width // WIDTH_OF_HEAD)
-        self.pool = Attention(self.map_width, heads, embedding, **options)
+        heads = max(1, width // WIDTH_OF_HEAD)
+        self.pool = Attention(width, heads, embedding, **options)
 
     def _add_stem(self, features: int, layers: Any) -> None:
         half = features // 2
@@ -242,11 +242,6 @@ class VisualResNet(ResNet):
             conv, norm = getattr(self, f"conv{index}"), getattr(self, f"bn{index}")
             x = nnx.relu(normalise(norm, conv(x), train))
         return mean_pool(x, 2)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of its feature map."""
-        return (self.map_width,)
 
     def pooled(
         self, images: jax.Array, *, train: bool, rng: jax.Array | None = None

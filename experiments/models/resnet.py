@@ -224,9 +224,11 @@ class _Layers:
 
 NETWORKS = {
     # Batch norm folded in, without the last stage: 256 features at stride 16.
-    "resnet18-trunk": functools.partial(ResNet, (2, 2, 2), norm=False),
-    "resnet18": functools.partial(ResNet, (2, 2, 2, 2)),
-    "resnet18-nf": functools.partial(ResNet, (2, 2, 2, 2), norm=False),
-    "resnet50": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True),
-    "resnet50-nf": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, norm=False),
+    "resnet18-trunk": functools.partial(ResNet, depths=(2, 2, 2), norm=False),
+    "resnet18": functools.partial(ResNet, depths=(2, 2, 2, 2)),
+    "resnet18-nf": functools.partial(ResNet, depths=(2, 2, 2, 2), norm=False),
+    "resnet50": functools.partial(ResNet, depths=(3, 4, 6, 3), bottleneck=True),
+    "resnet50-nf": functools.partial(
+        ResNet, depths=(3, 4, 6, 3), bottleneck=True, norm=False
+    ),
 }

@@ -125,7 +125,7 @@ class Swin(Backbone):
     ):
         options = {"dtype": dtype, "rngs": rngs}
         widths = [width * 2**stage for stage in range(len(depths))]
-        self.stage_widths, self.width = tuple(widths), widths[-1]
+        self.map_widths, self.width = tuple(widths), widths[-1]
         self.dtype, self.patch = jnp.dtype(dtype), patch
         self.mean, self.std = mean, std
         self.patches = patch_conv(3, width, patch, **options)
@@ -145,11 +145,6 @@ class Swin(Backbone):
         )
         self.merges = nnx.List(PatchMerging(w, **options) for w in widths[:-1])
         self.norm = nnx.LayerNorm(self.width, epsilon=EPSILON, **options)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of its feature maps."""
-        return self.stage_widths
 
     def feature_maps(
         self, images: jax.Array, *, train: bool, rng: jax.Array | None = None

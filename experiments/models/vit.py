@@ -133,7 +133,7 @@ class ViT(Backbone):
         options = {"dtype": dtype, "rngs": rngs}
         quick = self.clip if quick is None else quick
         clip, norm = self.clip, {"epsilon": epsilon or self.epsilon, **options}
-        self.width = self.token_width = width
+        self.width = width
         self.image_size, self.grid = image_size, image_size // patch
         self.dtype = jnp.dtype(dtype)
         self.mean, self.std = mean or self.mean, std or self.std
@@ -149,11 +149,6 @@ class ViT(Backbone):
         )
         self.norm = nnx.LayerNorm(width, **norm)
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of its feature map."""
-        return (self.token_width,)
-
     def tokens(self, images: jax.Array, rng: jax.Array | None = None) -> jax.Array:
         """Maps images to normalised tokens `(n, 1 + patches, width)`, the class first.
 
@@ -162,8 +157,8 @@ class ViT(Backbone):
         """
         self.check_size(images)
         x = self.patches(self.standardise(images))
-        x = x.reshape(x.shape[0], -1, self.token_width)
-        cls = jnp.broadcast_to(self.cls[...], (x.shape[0], 1, self.token_width))
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        cls = jnp.broadcast_to(self.cls[...], (x.shape[0], 1, x.shape[-1]))
         x = jnp.concatenate([cls.astype(x.dtype), x], axis=1)
         x = x + self.pos_embed[...].astype(x.dtype)
         x = x if self.pre_norm is None else self.pre_norm(x)
@@ -176,7 +171,7 @@ class ViT(Backbone):
     ) -> list[jax.Array]:
         """Maps images `(n, h, w, 3)` to the tokens of patches, `(n, h', w', c)`."""
         x = self.tokens(images, rng)[:, 1:]
-        return [x.reshape(x.shape[0], self.grid, self.grid, self.token_width)]
+        return [x.reshape(x.shape[0], self.grid, self.grid, x.shape[-1])]
 
     def pooled(
         self, images: jax.Array, *, train: bool, rng: jax.Array | None = None

@@ -61,7 +61,7 @@ def text_head(
                 f"templates: expected texts with {{}} for a name, got {template!r}"
             )
     tower = text.load(path, quick=quick)
-    encoder = read_tokenizer(tokenizer or path, beside=tokenizer is None)
+    encoder = read_tokenizer(tokenizer or path)
     prompts = [t.replace("{}", name) for name in class_names for t in templates]
     tokens = tokenised(encoder, prompts, tower.length)
     if tokens.max() >= tower.tokens.num_embeddings:
@@ -136,13 +136,12 @@ def tokenised(encoder: Any, prompts: Sequence[str], length: int) -> np.ndarray:
     return tokens
 
 
-def read_tokenizer(path: str | pathlib.Path, *, beside: bool = False) -> Any:
+def read_tokenizer(path: str | pathlib.Path) -> Any:
     """A tokenizer of the `tokenizers` package.
 
     Args:
-      path: `tokenizer.json`, or `vocab.json` with `merges.txt` beside it; or
-        `hf:organisation/name:file`.
-      beside: whether the path is that of weights, beside which one of these lies.
+      path: `tokenizer.json`, or `vocab.json` with `merges.txt` beside it; or weights,
+        in whose folder or repository one of these lies.
 
     Raises:
       WeightsError: there is none, or it cannot be read.
@@ -151,26 +150,26 @@ def read_tokenizer(path: str | pathlib.Path, *, beside: bool = False) -> Any:
         import tokenizers
     except ImportError as error:
         raise WeightsError("tokenizer: pip install tokenizers to read texts") from error
-    files = [path]
-    if beside:
-        files = [_beside(path, name) for name in ("tokenizer.json", "vocab.json")]
     problems = []
-    for file in files:
+    names = ("tokenizer.json", "vocab.json")
+    named = str(path).split("@")[0].endswith(".json")
+    for file in [path] if named else [beside(path, name) for name in names]:
         try:
-            found = located(file)
-            if found.name != "vocab.json":
-                return tokenizers.Tokenizer.from_file(str(found))
-            merges = located(_beside(file, "merges.txt"))
-            return _of_clip(found, merges)
-        except Exception as error:  # the package raises no kind of its own
-            problems.append(str(error).splitlines()[0])
+            fetched = located(file)
+            if not fetched.is_file():
+                raise WeightsError(f"there is no {file}")
+            if fetched.name != "vocab.json":
+                return tokenizers.Tokenizer.from_file(str(fetched))
+            return _of_clip(fetched, located(beside(file, "merges.txt")))
+        except Exception as error:  # the package has no kind of its own
+            problems += str(error).splitlines()[:1]
     raise WeightsError(
-        f"tokenizer: expected tokenizer.json, or vocab.json and merges.txt, at"
-        f" {' or '.join(map(str, files))}; {problems[0]}"
+        f"tokenizer: expected tokenizer.json, or vocab.json and merges.txt:"
+        f" {'; '.join(problems)}"
     )
 
 
-def _beside(path: str | pathlib.Path, name: str) -> str | pathlib.Path:
+def beside(path: str | pathlib.Path, name: str) -> str | pathlib.Path:
     """The file of this name in the same folder, or in the same repository."""
     if not str(path).startswith(hub.PREFIX):
         return pathlib.Path(path).with_name(name)

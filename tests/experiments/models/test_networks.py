@@ -45,6 +45,24 @@ def test_logits_and_what_the_head_sees_are_float32(name):
         traced(create(name, head, dtype=jnp.bfloat16), (2, 32, 32, 5))
 
 
+SMALLER = {
+    "clip-resnet50": {"stem": 8, "depths": (1, 1, 1, 1), "embedding": 12},
+    "clip-vit-base-16": {"width": 24, "depth": 1, "heads": 3, "projected": True},
+    "resnet50": {"stem": 8, "depths": (1, 1, 1, 1)},
+    "swin-tiny": {"width": 8, "depths": (1, 1, 2, 1), "heads": (1, 1, 1, 1)},
+    "vit-base-16": {"width": 24, "depth": 1, "heads": 3},
+}
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_a_network_can_be_made_smaller_by_its_options(name):
+    sized = {"image_size": 32} if models.is_sized(name) else {}
+    for head in (Classifier, Segmenter, MLPSegmenter):
+        model = create(name, head, **SMALLER[name], **sized)
+        assert sum(x.size for x in jax.tree.leaves(nnx.state(model))) < 1_000_000
+        traced(model, (2, 5) if head is Classifier else (2, 32, 32, 5))
+
+
 def test_segmentation_keeps_the_size_of_images_that_no_stride_divides():
     images = np.zeros((1, 90, 61, 3), np.uint8)
     traced(create("resnet18-trunk", Segmenter), (1, 90, 61, 5), images)
