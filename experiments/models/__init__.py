@@ -48,14 +48,16 @@ def create(
     Args:
       name: one of `MODELS`.
       outputs: how many numbers the head gives, such as one a class.
-      head: `Classifier` or `Segmenter` of `experiments.models.backbone`.
+      head: `Classifier`, or one of `DECODERS`, of `experiments.models.backbone`.
       rngs: for the backbone's weights.
-      options: of the backbone: `dtype` in which it computes (parameters are float32);
-        `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
+      options: of the backbone, as its class describes them: `dtype` in which it
+        computes (parameters are float32), `image_size`, `drop_path`, `projected`, ...;
+        those of its size make it smaller.
 
     Returns:
-      `model(images, train=...)` maps images `(n, h, w, 3)` of 0 to 255, in uint8 or
-      float, to float32 `(n, outputs)` or, of a `Segmenter`, `(n, h, w, outputs)`;
+      `model(images, train=..., rng=...)` maps images `(n, h, w, 3)` of 0 to 255, in
+      uint8 or float, to float32 `(n, outputs)` or, with a decoder, `(n, h, w,
+      outputs)`; `rng` is a key by which paths are dropped, and without it none are.
       `model.features(images)` is what its head sees.
 
     Raises:

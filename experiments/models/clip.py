@@ -77,7 +77,8 @@ OPENAI = published(
 TIMM = published(
     "a vision transformer of CLIP as timm names it",
     TORCH,
-    TIMM_PLACES | {"norm_pre": "pre_norm"},
+    {name: place for name, place in TIMM_PLACES.items() if place != "patches"}
+    | {"norm_pre": "pre_norm", "patch_embed.proj(?=.weight)": "patches"},  # no bias
 )
 _POOL = {"query": "pool/query", "key": "pool/key", "value": "pool/value"}
 OPENAI_RESNET = published(

@@ -11,8 +11,11 @@ from flax import nnx
 from experiments.models import hub, text
 from experiments.models.weights import WeightsError, located
 
+# Both are published by OpenAI in CLIP's notebooks (MIT licence).
 IMAGENET_TEMPLATES = pathlib.Path(__file__).with_name("imagenet_templates.txt")
-"""The 80 that OpenAI publishes for ImageNet, in CLIP's notebooks (MIT licence)."""
+"""80 texts for an image of ImageNet."""
+IMAGENET_NAMES = pathlib.Path(__file__).with_name("imagenet_names.txt")
+"""Names of its 1000 classes, in the order of WordNet's numbers, n01440764 first."""
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # Contractions, words, single digits, and runs of other signs.
@@ -26,8 +29,8 @@ STEP = 8  # tokens: texts are filled up to a multiple
 
 def text_head(
     path: str | pathlib.Path,
-    class_names: Sequence[str],
-    templates: Sequence[str] | str | pathlib.Path = IMAGENET_TEMPLATES,
+    class_names: Sequence[str] | pathlib.Path,
+    templates: Sequence[str] | pathlib.Path = IMAGENET_TEMPLATES,
     *,
     tokenizer: str | pathlib.Path | None = None,
     quick: bool = True,
@@ -38,8 +41,8 @@ def text_head(
 
     Args:
       path: weights of CLIP with a text tower, as of `weights.load_weights`.
-      class_names: in the order of the classes.
-      templates: texts with `{}` for a name, or a file with one a line.
+      class_names: in the order of the classes; or a file with one a line.
+      templates: texts with `{}` for a name; or a file with one a line.
       tokenizer: a `tokenizer.json`, or `vocab.json` with `merges.txt` beside it; by
         default what lies beside the weights.
       quick: as of `text.load`.
@@ -51,8 +54,7 @@ def text_head(
       ValueError: there are no classes, or a template has no place for a name.
       WeightsError: weights or tokenizer are missing, damaged, or of another kind.
     """
-    if isinstance(templates, str | pathlib.Path):
-        templates = pathlib.Path(templates).read_text().splitlines()
+    class_names, templates = _lines(class_names), _lines(templates)
     if not class_names:
         raise ValueError("class_names: expected one or more, got none")
     for template in templates or [""]:
@@ -73,6 +75,10 @@ def text_head(
     means = vectors.mean(1)
     means /= np.linalg.norm(means, axis=-1, keepdims=True)
     return np.asarray(np.exp(tower.logit_scale[...]) * means.T, np.float32)
+
+
+def _lines(texts: Sequence[str] | pathlib.Path) -> Sequence[str]:
+    return texts.read_text().splitlines() if isinstance(texts, pathlib.Path) else texts
 
 
 def _encoded(tower: text.TextTower, tokens: np.ndarray) -> np.ndarray:

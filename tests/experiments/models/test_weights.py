@@ -476,6 +476,24 @@ def test_weights_of_another_architecture_are_recognised(tmp_path):
     assert "it holds: x. Choose the model" in refusal(tiny("resnet"), file)
 
 
+@pytest.mark.parametrize(("naming", "name", "words"), [
+    ("Swin", "swin", "a Swin as its authors name it"),
+    ("timm's Swin", "swin", "a Swin as timm names it"),
+    ("timm", "vit", "a vision transformer as timm names it"),
+    ("OpenAI", "clip", "a vision transformer of CLIP as OpenAI and open_clip"),
+    ("timm's CLIP", "clip", "a vision transformer of CLIP as timm names it"),
+    ("timm's CLIP ResNet", "clip_resnet", "a ResNet of CLIP as timm names it"),
+])  # fmt: skip
+@pytest.mark.parametrize("other", ["resnet", "vit", "clip"])
+def test_a_file_is_called_what_it_is(tmp_path, naming, name, words, other):
+    file = save(tmp_path / "weights.npz", as_published(naming, tiny(name)))
+    if other == name:
+        load_weights(tiny(other), file)
+    else:
+        message = refusal(tiny(other), file)
+        assert f"looks like {words}" in message or f"kind: {words}" in message
+
+
 def test_without_torch_a_torch_file_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"anything")

@@ -61,9 +61,11 @@ def test_a_class_is_the_unit_mean_of_its_texts(weights):
         np.testing.assert_allclose(column, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_templates_of_imagenet_are_eighty(weights):
+def test_imagenet_has_eighty_templates_and_a_thousand_names(weights):
     templates = zero_shot.IMAGENET_TEMPLATES.read_text().splitlines()
-    assert len(set(templates)) == 80
+    names = zero_shot.IMAGENET_NAMES.read_text().splitlines()
+    assert (len(set(templates)), len(names)) == (80, 1000)
+    assert names[::999] == ["tench", "toilet paper"]
     one = zero_shot.text_head(weights, CLASSES)
     tokenizer = weights.with_name("vocab.json")
     other = zero_shot.text_head(weights, CLASSES, templates, tokenizer=tokenizer)
