@@ -125,8 +125,8 @@ def _named(tree: Any) -> Iterator[tuple[str, _Tensor]]:
 
 def _stored(path: pathlib.Path, root: str, tensor: _Tensor) -> Stored:
     (kind, key, count), offset, shape, strides = tensor
-    if kind not in NUMBERS:
-        raise ValueError(f"a tensor is of {listed([str(kind)])} numbers")
+    if not isinstance(key, str) or not isinstance(kind, str) or kind not in NUMBERS:
+        raise ValueError("a tensor is of numbers that are none of torch's")
     dtype, numbers = NUMBERS[kind], (count, offset, *shape, *strides)
     if not (
         len(shape) == len(strides) <= MOST_AXES
