@@ -12,7 +12,7 @@ CLASSES = 3
 RESNET = {"depths": (1, 2), "stem": 8}
 VIT = {"width": 24, "depth": 2, "heads": 3, "image_size": 48}
 CLIP_RESNET = {"depths": (1, 2), "stem": 8, "embedding": 12, "image_size": 48}
-SWIN = {"width": 8, "depths": (2, 2, 2), "heads": (1, 2, 4), "window": 4}
+SWIN = {"width": 8, "depths": (2, 1, 2, 2), "heads": (1, 2, 4, 8), "window": 4}
 
 NETWORKS = {
     "resnet": functools.partial(resnet.ResNet, widths=[8, 16], **RESNET),

@@ -136,8 +136,8 @@ ARCHITECTURES = {
         transformers.CLIPVisionConfig,
         lambda m, x: m(x).pooler_output,
     ),
-    "Swin": swin(64),
-    "Swin, padded": swin(59),
+    "Swin": swin(128),
+    "Swin, padded": swin(119),
     "MobileNet": mobilenet(64),
     "MobileNet, odd": mobilenet(45),
 }
