@@ -184,43 +184,44 @@ def _pretrained(origin: Origin, train: Source) -> Start:
 
 
 def _zero_shot_head(origin: Origin, train: Source) -> Head:
-    """A head for these classes, made from the one that the weights have.
+    """A head for these classes, made from what the weights have beside the trunk.
 
     Raises:
-      SettingError, WeightsError: classes have no rows, or there are no such rows.
+      SettingError, WeightsError: it cannot be made.
     """
-    rows, path = origin.model.head_rows, origin.io.weights
-    if missing := [name for name in train.class_names if name not in rows]:
-        raise SettingError(
-            "model.head_rows: a zero-shot head needs the rows of every class of"
-            f" {train.name}; there are none for {', '.join(missing[:8])}."
-        )
-    head = _published_head(origin, train)
-    outputs = head["bias"].shape[-1] if head else 0
-    wanted = [rows[name] for name in train.class_names]
-    if (last := max(map(max, wanted))) >= outputs:
-        raise weights.WeightsError(
-            f"{path} has a head of {outputs} outputs; model.head_rows names {last}."
-        )
-    mean = lambda array: np.stack(
-        [np.mean(array[..., list(each)], -1) for each in wanted], -1
-    )
-    return Head(mean(head["kernel"]), mean(head["bias"]))
+    from experiments.models import zero_shot  # few starts are
+
+    options, names, path = origin.model, train.class_names, origin.io.weights
+    try:
+        if not options.head_rows:
+            kernel = zero_shot.text_head(
+                path,
+                options.class_texts or names,
+                options.templates or zero_shot.IMAGENET_TEMPLATES,
+                tokenizer=options.tokenizer,
+                quick=options.options.get("quick", True),
+            )
+            return Head(kernel, np.zeros(kernel.shape[-1], np.float32))
+        head = _published_head(origin, train)
+        return Head(*zero_shot.rows(*head, options.head_rows, names))
+    except weights.WeightsError:
+        raise
+    except ValueError as error:
+        raise SettingError(f"model.start: no zero-shot head: {error}.") from error
 
 
-def _published_head(origin: Origin, train: Source) -> Params:
-    """The head that the weights have, of whatever classes; empty without one."""
+def _published_head(origin: Origin, train: Source) -> Head:
+    """The head that the weights have, of whatever classes; of none without one."""
     path, model = origin.io.weights, _created(origin, train, 1)
     if pathlib.Path(path).is_dir():
         _, *parts = nnx.split(model, nnx.Param, ...)
         params, statistics = map(nnx.to_pure_dict, parts)
         like = params, statistics
-        return records.load_pretrained(pathlib.Path(path), like)[0]["head"]
-    if not (outputs := weights.head_outputs(model, path)):
-        return {}
-    model = _created(origin, train, outputs)
+        return Head(**records.load_pretrained(pathlib.Path(path), like)[0]["head"])
+    shapes = weights.shapes_in(path, model.backbone.tables)
+    model = _created(origin, train, shapes.get("head/bias", (0,))[0])
     weights.load_weights(model, path)
-    return nnx.to_pure_dict(nnx.state(model.head))
+    return Head(model.head.kernel[...], model.head.bias[...])
 
 
 def _grown(old: np.ndarray, new: Any) -> np.ndarray:
