@@ -162,7 +162,8 @@ def _sources(
     config: Config, shared: Shared
 ) -> tuple[Source, Source, dict[str, Source]]:
     data, io = config.data, config.io
-    train, validation = (shared.source(s, io) for s in (data.train, data.validation))
+    specs = data.train, data.validation
+    train, validation = (shared.source(spec, io, data) for spec in specs)
     tests = {
         name: shared.source(spec, io) for name, spec in config.evaluation.tests.items()
     }

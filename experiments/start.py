@@ -91,17 +91,23 @@ class Shared:
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
 
-    def source(self, spec: str, io: Any) -> Source:
-        """A data set by its spec; `io` is the group of a configuration."""
-        return self._opened(spec, io.data_dir, io.source_dir, io.cache)
+    def source(self, spec: str, io: Any, data: Any = None) -> Source:
+        """A data set by its spec, whole or as much as `data` says to take.
+
+        `io` and `data` are groups of a configuration.
+        """
+        share = (data.share, data.share_seed) if data else (1.0, 0)
+        return self._opened(spec, io.data_dir, io.source_dir, io.cache, *share)
 
     def _load(self, origin: Origin) -> Start:
         """The model with its weights, before a head is fitted to its features."""
-        return _pretrained(origin, self.source(origin.data.train, origin.io))
+        return _pretrained(
+            origin, self.source(origin.data.train, origin.io, origin.data)
+        )
 
     def _start(self, origin: Origin) -> Start:
         """The model that fine-tuning begins with."""
-        train = self.source(origin.data.train, origin.io)
+        train = self.source(origin.data.train, origin.io, origin.data)
         start = self._pretrained(origin)
         if origin.model.start != "probed head":
             return start
@@ -112,7 +118,7 @@ class Shared:
         """The features of the training and validation images, before fine-tuning."""
         data = origin.data
         train, validation = (
-            self.source(spec, origin.io) for spec in (data.train, data.validation)
+            self.source(spec, origin.io, data) for spec in (data.train, data.validation)
         )
         start = self._pretrained(origin)
         sizes = Sizes(origin.evaluation.batch_size, data.image_size, data.resize)
@@ -127,9 +133,14 @@ class Shared:
 
 
 def _opened(
-    spec: str, data_dir: str | None, source_dir: str | None, cache: bool
+    spec: str,
+    data_dir: str | None,
+    source_dir: str | None,
+    cache: bool,
+    share: float,
+    share_seed: int,
 ) -> Source:
-    source = open_source(spec, data_dir, source_dir, TARGETS)
+    source = open_source(spec, data_dir, source_dir, TARGETS).share(share, share_seed)
     return source.cached() if cache else source
 
 

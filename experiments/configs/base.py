@@ -54,6 +54,9 @@ OPTIONS: dict[str, Option] = {
     # validation is in-distribution: it selects.
     "data.train": Option(str, given),
     "data.validation": Option(str, given),
+    # Of the labels to train and to select by, of each class alike; others stay unseen.
+    "data.share": Option(1.0, within(0, 1, but=0)),
+    "data.share_seed": Option(0, whole(0)),  # of which these are
     "data.image_size": Option((64, 64), pixels),  # (height, width)
     "data.resize": Option(int),  # shorter side before the central crop of evaluation
     "data.scale": Option((0.7, 1.0), shares),  # of the area that a training crop has

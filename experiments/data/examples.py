@@ -28,7 +28,8 @@ class Target:
 
     Attributes:
       name: its key in an example.
-      decode: from a feature of the data set to the value.
+      decode: from a feature of the data set to the value; how a data set holds a target
+        makes no other one of it.
       dense: one value a pixel, `(h, w, ...)`, which moves with the image; not one an
         image.
       kind: of the feature that holds it, where TFDS has it under any name.
@@ -36,10 +37,24 @@ class Target:
     """
 
     name: str
-    decode: Callable[[Any], Any]
+    decode: Callable[[Any], Any] = dataclasses.field(compare=False)
     dense: bool = True
     kind: type | None = None
     mirrored: Callable[[np.ndarray], np.ndarray] = mirrored
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Sequence[Record]):
+    """Some of the records, each read when it is indexed."""
+
+    records: Sequence[Record]
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.records[int(self.indices[index])]
 
 
 class Examples:
@@ -68,6 +83,12 @@ class Examples:
     def keeping(self, most_bytes: int = MOST_BYTES) -> "Examples":
         """The same examples, which are kept once they are decoded."""
         return Examples(self.records, self._target, self._feature, most_bytes)
+
+    def part(self, indices: np.ndarray) -> "Examples":
+        """Some of the examples, of which none is kept yet."""
+        return Examples(
+            Part(self.records, indices), self._target, self._feature, self._most
+        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -134,7 +155,8 @@ def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.n
     return np.array(opened if mode == "L" else opened.convert(mode))
 
 
-def _named(file: Any) -> Any:
+def _named(feature: Any) -> Any:
+    file = feature[0] if isinstance(feature, tuple) else feature
     return file if isinstance(file, Path) else "What was prepared"
 
 

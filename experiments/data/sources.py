@@ -61,6 +61,20 @@ class Source:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.examples[index]
 
+    def share(self, share: float, seed: int) -> "Source":
+        """The same share of every class, at least an image; of masks, of all images.
+
+        A smaller share of the same seed is a part of a larger one.
+        """
+        if share == 1:
+            return self
+        groups = np.zeros(len(self)) if self.target.dense else self.labels
+        order = np.random.default_rng(seed).permutation(len(self))
+        members = [order[groups[order] == group] for group in np.unique(groups)]
+        kept = [group[: max(1, round(share * len(group)))] for group in members]
+        part = self.examples.part(np.sort(np.concatenate(kept)))
+        return dataclasses.replace(self, examples=part)
+
     def cached(self) -> "Source":
         """The same source; an image that was decoded once is kept, as uint8."""
         return dataclasses.replace(self, examples=self.examples.keeping())

@@ -10,11 +10,17 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from drawn_images import COUNTS, DRAWN, draw_folder, picture, save
+from experiments.configs.base import check
+from experiments.configs.values import SettingError
 from experiments.data import pacs
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.camvid import CLASSES, VOID
 from experiments.data.examples import LABEL, MASK
 from experiments.data.sources import listed_anew, open_source
+from experiments.methods import METHODS
+from experiments.models import MODELS
+from experiments.setup import set_up
+from mocked_runs import IMAGES, small_config
 
 
 @pytest.fixture
@@ -115,6 +121,43 @@ def test_a_folder_is_checked_once_and_told_from_others_by_what_it_holds(tmp_path
     for note in (data / "checked").iterdir():
         note.write_text("")  # as a full disk leaves it
     assert listed_anew(specs, tmp_path / "copy", data) == content
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.5, [10, 5, 1]), (0.1, [2, 1, 1])])
+def test_a_share_is_of_every_class_alike_and_a_smaller_one_part_of_it(
+    tmp_path, data, share, counts
+):
+    root = draw_folder(tmp_path / "own", {"train": {"cat": 20, "dog": 10, "owl": 2}})
+    whole = open_source("image_folder:train", data, root)
+    part = whole.share(share, seed=0)
+    np.testing.assert_array_equal(np.bincount(part.labels), counts)
+    assert names_of(part) == names_of(whole.share(share, seed=0))
+    assert names_of(part) > names_of(whole.share(share / 2, seed=0))
+    assert names_of(part) != names_of(whole.share(share, seed=1))
+    assert names_of(part) < names_of(whole.share(1.0, seed=0)) == names_of(whole)
+    np.testing.assert_array_equal(
+        part.labels, [part[i]["label"] for i in range(len(part))]
+    )
+    assert part.cached()[0]["image"].shape == (40, 48, 3)
+
+
+def names_of(source):
+    return {record["name"] for record in source.examples.records}
+
+
+def test_a_share_of_masks_is_of_images(tmp_path, data):
+    scenes = open_source("camvid:all", data, DRAWN["camvid"](tmp_path / "own"))
+    assert (len(scenes), len(scenes.share(0.5, seed=0))) == (9, 4)
+
+
+def test_a_run_trains_and_selects_on_its_share_and_is_tested_on_everything(mocked_data):
+    setup = set_up(small_config(**{"data.share": 0.5, "data.share_seed": 1}))
+    whole = open_source("cifar10:train")
+    np.testing.assert_array_equal(setup.train.labels, whole.share(0.5, seed=1).labels)
+    assert len(setup.validation) < IMAGES
+    assert {len(domain.source) for domain in setup.domains.values()} == {IMAGES}
+    with pytest.raises(SettingError, match=r"data.share: .* in \[0, 1\], not 0, got 0"):
+        check(small_config(**{"data.share": 0.0}), METHODS, MODELS)
 
 
 def test_a_domain_of_pacs_is_the_sum_of_its_disjoint_parts(tmp_path, data):
