@@ -7,6 +7,7 @@ content from another, and is the same for a copy of the folder elsewhere.
 """
 
 import hashlib
+import itertools
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.data import DataError
-from experiments.data.examples import Examples
+from experiments.data.examples import Examples, Record, named
 from experiments.data.folders import SUFFIXES, DataSet, Listing, name_below
 
 DIGITS = 16  # of a digest
@@ -23,8 +24,10 @@ DIGITS = 16  # of a digest
 
 def check(
     name: str, data_set: DataSet, listing: Listing, root: Path, data_dir: Path
-) -> str:
-    """Sixteen digits that tell the images in `root` from others.
+) -> tuple[Listing, str]:
+    """The images that count, and sixteen digits that tell those in `root` from others.
+
+    What has a mask, or another dense target, without a pixel that counts is left out.
 
     Raises:
       DataError: if there are too few, or one cannot be read.
@@ -33,40 +36,71 @@ def check(
     if empty := [split for split, records in listing.splits.items() if not records]:
         raise DataError(f"{root} holds too few images: none for {', '.join(empty)}.")
     records = [record for split in listing.splits.values() for record in split]
-    paths = {v for record in records for v in record.values() if isinstance(v, Path)}
-    files = sorted(paths)
+    files = sorted({path for record in records for path in _files(record)})
+    files += sorted(listing.lists[split] for split in listing.splits if listing.lists)
     state = hashlib.sha256(name.encode())
     for path in files:
         status = path.stat()
         state.update(name_below(root, path))
         state.update(f" {status.st_size} {status.st_mtime_ns}\n".encode())
     note = data_dir / "checked" / state.hexdigest()[:DIGITS]
-    if note.is_file() and len(noted := note.read_text()) == DIGITS:
-        return noted
+    noted = note.read_text().split() if note.is_file() else []
+    if not noted or len(noted[-1]) != DIGITS:
+        note.parent.mkdir(parents=True, exist_ok=True)  # fails before all is read
+        if not listing.lists:
+            _mention_others(root, set(files))
+        noted = [*map(str, _blank(name, data_set, listing)), _digest(root, files)]
+        note.write_text(" ".join(noted))
+    left_out, place = {*map(int, noted[:-1])}, itertools.count()
+    splits = {
+        split: [record for record in records if next(place) not in left_out]
+        for split, records in listing.splits.items()
+    }
+    return listing._replace(splits=splits), noted[-1]
 
-    note.parent.mkdir(parents=True, exist_ok=True)  # fails before all is read
-    _mention_others(root, paths)
+
+def _files(record: Record) -> list[Path]:
+    """The image, and what its target is decoded from."""
+    values = [v if isinstance(v, tuple) else (v,) for v in record.values()]
+    paths = [v for v in itertools.chain(*values) if isinstance(v, Path)]
+    for path in paths if "line" in record else ():
+        if not path.is_file():
+            raise DataError(f"{record['line']} names {path}, which is no file.")
+    return paths
+
+
+def _digest(root: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(name_below(root, path))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    last = len(listing.class_names) - (data_set.ignore_label is None)
-    examples = Examples(records, data_set.target, data_set.target.name)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _blank(name: str, data_set: DataSet, listing: Listing) -> list[int]:
+    """Reads every example, and says which have no pixel that counts."""
+    target, classes = data_set.target, len(listing.class_names)
+    records = [record for split in listing.splits.values() for record in split]
+    examples = Examples(records, target, target.name)
     console = Console(stderr=True)
+    blank = []
     for i in track(
         range(len(examples)),
         f"Checking {name}",
         console=console,
         disable=not console.is_terminal,
     ):
-        highest = np.max(examples[i][data_set.target.name])
-        if listing.class_names and highest > last:
+        values = np.asarray(examples[i][target.name])
+        counts = values < classes if classes else values != 0
+        wrong = values[~counts & (values != data_set.ignore_label)]
+        if classes and wrong.size:
             raise DataError(
-                f"{records[i][data_set.target.name]} has the class {highest}; the last "
-                f"is {last}."
+                f"{named(records[i][target.name])} has the class {wrong.max()}; the "
+                f"last is {classes - 1}."
             )
-    note.write_text(digest.hexdigest()[:DIGITS])
-    return digest.hexdigest()[:DIGITS]
+        if target.dense and not counts.any():
+            blank.append(i)
+    return blank
 
 
 def _mention_others(root: Path, files: set[Path]) -> None:

@@ -112,7 +112,7 @@ class Examples:
         value = self._target.decode(record[self._feature])
         if self._target.dense and value.shape[:2] != image.shape[:2]:
             raise DataError(
-                f"{_named(record[self._feature])} is of {value.shape[:2]} pixels, but "
+                f"{named(record[self._feature])} is of {value.shape[:2]} pixels, but "
                 f"its image of {image.shape[:2]}."
             )
         return {"image": image, self._target.name: value}
@@ -140,7 +140,7 @@ def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.n
             opened = ImageOps.exif_transpose(f)  # cameras note how they were held
     except Exception as error:  # each of Pillow's decoders raises what it likes
         raise DataError(
-            f"{_named(image)} is not an image that can be read ({error}). Replace or "
+            f"{named(image)} is not an image that can be read ({error}). Replace or "
             "remove it."
         ) from error
     if mode == "RGB" and opened.mode.startswith("I"):  # 16 bits; PIL would clip
@@ -148,14 +148,15 @@ def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.n
         return np.repeat(grey[..., None], 3, axis=-1)
     if mode == "L" and opened.mode not in ("L", "P"):
         raise DataError(
-            f"{_named(image)} has the mode {opened.mode}; a mask has one channel of 8 "
+            f"{named(image)} has the mode {opened.mode}; a mask has one channel of 8 "
             "bits whose values are the classes."
         )
     # A palette image's indices are the labels; its colours are not.
     return np.array(opened if mode == "L" else opened.convert(mode))
 
 
-def _named(feature: Any) -> Any:
+def named(feature: Any) -> Any:
+    """The file that a feature is read from, for messages."""
     file = feature[0] if isinstance(feature, tuple) else feature
     return file if isinstance(file, Path) else "What was prepared"
 

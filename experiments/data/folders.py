@@ -1,5 +1,6 @@
 """What a data set that is read from a folder is, and which images a folder holds."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from experiments.data import DataError
 from experiments.data.examples import LABEL, Record, Target
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+PARTS = ("train", "val", "test")
 
 
 class Listing(NamedTuple):
@@ -17,11 +19,14 @@ class Listing(NamedTuple):
     Attributes:
       class_names: in the order of the labels.
       splits: records by split: an "image", the target, and a "name", bytes, by which
-        they are put in order.
+        they are put in order; "line" is where a list names it.
+      lists: the file that says which images a split has, if such files do. Then other
+        files are of no concern, nor are splits that no one asks for.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[Record]]
+    lists: Mapping[str, Path] = {}
 
 
 class DataSet(NamedTuple):
@@ -103,3 +108,35 @@ def require_folders(root: Path, names: Iterable[str], layout: str) -> None:
             f"{root} has no folder {', '.join(missing)}. Expected the layout {layout}; "
             "give the folder that holds it as source_dir."
         )
+
+
+def with_masks(root: Path, pictures: Path, masks: Path) -> list[Record]:
+    """The images of one folder, each with the mask of the same name in another.
+
+    Raises:
+      DataError: if one has no counterpart.
+    """
+    by_name = {path.stem: path for path in images(masks)}
+    pairs = [(path, by_name.pop(path.stem, None)) for path in images(pictures)]
+    alone = [path for path, mask in pairs if mask is None] or list(by_name.values())
+    if alone:
+        raise DataError(
+            f"{alone[0]} has no counterpart: every image in {pictures} needs a mask of "
+            f"the same name in {masks}, and every mask an image."
+        )
+    return [record(root, path, segmentation=mask) for path, mask in pairs]
+
+
+def parted(records: list[Record]) -> dict[str, list[Record]]:
+    """A fixed 70 % to train on, 15 % to select by, and the rest to test on.
+
+    The order is that of a hash of the images' names, on every machine the same.
+    """
+
+    def place(record: Record) -> bytes:
+        return hashlib.sha256(os.fsencode(record["image"].stem)).digest()
+
+    ordered = sorted(records, key=place)
+    train, val = round(0.70 * len(records)), round(0.85 * len(records))
+    parts = ordered[:train], ordered[train:val], ordered[val:]
+    return dict(zip(PARTS, parts, strict=True))

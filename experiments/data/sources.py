@@ -19,7 +19,7 @@ from experiments.data.examples import LABEL, MASK, Examples, Record, Target
 from experiments.data.folders import DataSet, Listing
 
 # Modules of this folder, each with a `DATA_SET`; imported when one is asked for.
-DATA_SETS = ("pacs", "camvid", "image_folder", "digits")
+DATA_SETS = ("pacs", "camvid", "image_folder", "list", "digits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def open_source(
         )
     data = _data_dir(data_dir)
     if name in DATA_SETS:
-        return _ours(spec, _listed(name, data, source_dir)[0])
+        return _ours(spec, _listed(spec, data, source_dir)[0])
     return _of_tfds(spec, _built_in(name, data), split, targets)
 
 
@@ -120,10 +120,14 @@ def listed_anew(
     data_dir: str | os.PathLike | None = None,
 ) -> str | None:
     """What tells the images of a folder from others, `None` if no spec reads them."""
-    names = sorted({spec.partition(":")[0] for spec in specs} & {*DATA_SETS})
     data = _data_dir(data_dir)
-    digests = [_listed(name, data, source_dir)[1] for name in names]
-    return "-".join(filter(None, digests)) or None
+    named = [(spec.partition(":")[0], spec) for spec in specs]
+    digests = {
+        (name, _listed(spec, data, source_dir)[1])
+        for name, spec in named
+        if name in DATA_SETS
+    }
+    return "-".join(digest for _, digest in sorted(digests) if digest) or None
 
 
 def _data_dir(folder: str | os.PathLike | None) -> Path:
@@ -135,13 +139,22 @@ def _data_dir(folder: str | os.PathLike | None) -> Path:
 
 
 def _data_set(name: str) -> DataSet:
-    return importlib.import_module(f"experiments.data.{name}").DATA_SET
+    module, _, target = name.partition("/")
+    held = importlib.import_module(f"experiments.data.{module}").DATA_SET
+    return held[target] if target else held
+
+
+def _split(spec: str) -> str:
+    """Splits, slices and sums of them; a list may be called as its file is."""
+    name, _, split = spec.partition(":")
+    return _data_set(name).aliases.get(split, split).replace(".txt", "")
 
 
 def _listed(
-    name: str, data: Path, source_dir: str | os.PathLike | None
+    spec: str, data: Path, source_dir: str | os.PathLike | None
 ) -> tuple[Listing, str]:
     """What a set holds; and what tells its folder, which was checked, from others."""
+    name, _, _ = spec.partition(":")
     data_set = _data_set(name)
     if not data_set.layout:
         return data_set.listing(Path()), ""
@@ -149,11 +162,17 @@ def _listed(
         raise DataError(
             f"{name} needs source_dir, a folder with the layout {data_set.layout}."
         )
-    root = Path(source_dir).expanduser()
+    root, folder = Path(source_dir).expanduser(), name.partition("/")[0]
     try:
-        root = root / name if (root / name).is_dir() else root
+        root = root / folder if (root / folder).is_dir() else root
         listing = data_set.listing(root)
-        return listing, check(name, data_set, listing, root, data)
+        splits = listing.splits
+        if listing.lists:  # few need them all
+            names = {part.partition("[")[0] for part in _split(spec).split("+")}
+            splits = {name: splits[name] for name in splits if name in names}
+        asked = listing._replace(splits=splits)
+        counted, digest = check(name, data_set, asked, root, data)
+        return listing._replace(splits=listing.splits | counted.splits), digest
     except DataError:
         raise
     except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
@@ -161,15 +180,13 @@ def _listed(
 
 
 def _ours(spec: str, listing: Listing) -> Source:
-    name, _, split = spec.partition(":")
-    data_set = _data_set(name)
+    data_set = _data_set(spec.partition(":")[0])
     held = {
         part: tfds.core.SplitInfo(part, [len(records)], 0, None)
         for part, records in listing.splits.items()
     }
     try:
-        asked = AbstractSplit.from_spec(data_set.aliases.get(split, split))
-        slices = asked.to_absolute(held)
+        slices = AbstractSplit.from_spec(_split(spec)).to_absolute(held)
     except (AssertionError, ValueError) as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     records = [

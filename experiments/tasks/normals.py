@@ -1,10 +1,5 @@
 """Surface normals: a unit vector for every pixel, measured by angles: less is better.
 
-A data set holds them as the feature `normals`, `(h, w, 3)`: float, or as the usual
-colours, `255 (n + 1) / 2`, in which black pixels have none. x points right in the
-image, so that a mirrored image has the opposite x. What has length 0 is unknown and
-never counts.
-
 Reference: Fouhey, Gupta and Hebert, "Data-driven 3D primitives for single image
 understanding", ICCV 2013, whose figures these are.
 """
@@ -15,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.examples import Target, decoded
+from experiments.data.normals import NORMALS
 from experiments.models.backbone import Segmenter
 from experiments.tasks.task import Features, Head, Metric, Probe, Task
 
@@ -24,22 +19,6 @@ BINS = 1800  # of the histogram that the median is read off, a tenth of a degree
 # The cosine of an output shorter than this is damped, so that a new head, which gives
 # zeros, has a gradient.
 SHORT = 0.1
-
-
-def unit_vectors(value: Any) -> np.ndarray:
-    """`(h, w, 3)`, float32, of length 1, or 0 where there is none."""
-    field = value if isinstance(value, np.ndarray) else decoded(value, "RGB")
-    if field.dtype == np.uint8:
-        known = field.any(-1, keepdims=True)
-        field = np.where(known, field / np.float32(127.5) - 1, 0)
-    field = np.nan_to_num(field.astype(np.float32))
-    length = np.linalg.norm(field, axis=-1, keepdims=True)
-    return field / np.where(length > 0, length, 1)
-
-
-def mirrored(field: np.ndarray) -> np.ndarray:
-    """Left and right exchanged, in the image and in every vector."""
-    return field[:, ::-1] * np.array([-1, 1, 1], field.dtype)
 
 
 def is_known(normals: Any) -> Any:
@@ -173,7 +152,7 @@ def three(num_classes: int) -> int:
 
 TASK = Task(
     name="surface normals",
-    target=Target("normals", decode=unit_vectors, mirrored=mirrored),
+    target=NORMALS,
     head=Segmenter,
     outputs=three,
     loss=cosine_loss,

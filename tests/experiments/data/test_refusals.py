@@ -64,6 +64,10 @@ DAMAGE = {
         ("image_folder:vall", "text", "x", r"Unknown split 'vall'.*night.*train"),
         ("image_folder:train[:2", "text", "x", r"train\[:2 cannot be read"),
         ("image_folder:train[:0]", "text", "x", "it holds no images"),
+        ("list:real_test", "lost", "", r"holds no lists; expected the layout \*.txt"),
+        ("list:real_test", "lost", "real/axe", "line 1 names .*which is no file"),
+        ("list:real_test", "cut", "real/axe/real_test 0.png", "0.png is not an image"),
+        ("list:real", "lost", "real", r"Unknown split 'real'.*real_train.*sketch"),
         ("pacs:photo", "lost", "cartoon", "has no folder cartoon.*<domain>/<class>"),
         ("pacs:photo", "lost", "sketch/horse", "sketch has no folder horse"),
         (
@@ -79,7 +83,7 @@ DAMAGE = {
             "camvid:val",
             "class 12",
             "trainannot/frame_0.png",
-            "class 12; the last is 11",
+            "class 12; the last is 10",
         ),
         ("camvid:val", "too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
         ("camvid:val", "colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
@@ -93,6 +97,33 @@ def test_a_folder_that_cannot_be_read_as_a_whole_is_refused(
     refused(words, spec, tmp_path / "data", root)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("more.txt", "", "more.txt is an empty list. Fill or remove it"),
+        ("more.txt", "\n \n", "more.txt is an empty list"),
+        ("more.txt", "\na.png", "more.txt, line 2: expected a path below .*'a.png'"),
+        ("more.txt", "a.png x", "more.txt, line 1: .* a label from 0 on, got 'a.png x"),
+        ("more.txt", "a.png -1", "line 1: .* a label from 0 on, got 'a.png -1'"),
+        ("more.txt", "a.png 1.5", "line 1: .* a label from 0 on, got 'a.png 1.5'"),
+        ("more.txt", "/a.png 1", "line 1: expected a path below"),
+        ("more.txt", "a 1\na 4", "more.txt, line 2: its label is 4, but .* of 3"),
+        ("my list.txt", "a 1", "my list.txt names a split; use letters, digits, -"),
+        (
+            "sketch_test.txt",
+            "sketch/cup/sketch_test 0.png 2\nsketch/a.png 0",
+            "sketch_test.txt, line 2 names .*sketch/a.png, which is no file",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_followed_is_told_by_its_line(
+    tmp_path, name, text, words
+):
+    root = DRAWN["list"](tmp_path / "own")
+    (root / name).write_text(text)
+    refused(words, "list:sketch_test", tmp_path / "data", root)
+
+
 def refused(words, *arguments):
     with pytest.raises(DataError, match=words) as refusal:
         open_source(*arguments)[0]
@@ -104,6 +135,7 @@ def refused(words, *arguments):
     ("spec", "words"),
     [
         *((spec, "name:split, such as pacs") for spec in ("pacs", "pacs:", ":a", "")),
+        ("list:a.txt", r"list needs source_dir, a folder with the layout \*.txt"),
         ("camvid:train", "camvid needs source_dir, a folder with the layout {train"),
         ("pasc:photo", "no data set 'pasc'.*pacs, camvid, image_folder"),
         ("cifar10:test", "TensorFlow, once.*tfds build cifar10 --file"),

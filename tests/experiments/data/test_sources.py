@@ -65,6 +65,35 @@ def test_without_train_the_split_with_the_most_classes_has_them_all(tmp_path, da
     assert art.class_names == ("cat", "dog")
 
 
+def test_a_list_says_which_images_a_split_has_and_what_they_show(
+    tmp_path, data, capsys
+):
+    root = DRAWN["list"](tmp_path / "own")
+    shutil.rmtree(root / "real/bat")  # of lists that no one asks for
+    source = open_source("list:sketch_test.txt", data, root)
+    assert (source.target, source.class_names) == (LABEL, ("axe", "bat", "cup"))
+    np.testing.assert_array_equal(np.bincount(source.labels), [3, 0, 1])
+    for i in range(4):
+        label = source[i]["label"]
+        np.testing.assert_array_equal(source[i]["image"], picture(label))
+    assert len(open_source("list:sketch_test[:50%]", data, root)) == 2
+    assert "passed over" not in capsys.readouterr().err
+
+
+def test_a_list_that_changes_is_another_content_and_one_not_asked_for_is_none(
+    tmp_path, data
+):
+    root, specs = DRAWN["list"](tmp_path / "own"), ["list:sketch_test"]
+    before = listed_anew(specs, root, data)
+    (root / "real_test.txt").write_text("sketch/axe/sketch_test 0.png 0\r\n\n")
+    assert listed_anew(specs, root, data) == before
+    (root / "sketch_test.txt").write_text("sketch/axe/sketch_test 0.png 2\n")
+    source = open_source(*specs, data, root)
+    np.testing.assert_array_equal(source.labels, [2])
+    assert source.class_names == ("0", "bat", "2"), "axes are of two classes now"
+    assert listed_anew(specs, root, data) != before
+
+
 def test_images_of_any_mode_become_upright_rgb(tmp_path, data):
     folder = tmp_path / "own/train/cat"
     grey, deep = np.full((8, 9), 77, np.uint8), np.array([[0, 257, 65535]], np.uint16)

@@ -12,6 +12,7 @@ from drawn_scenes import SIDE, prepare, scene
 from experiments import train
 from experiments.configs.values import SettingError
 from experiments.data.batches import train_batches
+from experiments.data.normals import unit_vectors
 from experiments.data.sources import open_source
 from experiments.data.transforms import apply
 from experiments.setup import set_up
@@ -65,7 +66,7 @@ def test_colours_are_read_as_vectors_and_black_as_none():
     colours[:, 0] = 0
     file = io.BytesIO()
     Image.fromarray(colours).save(file, "png")
-    found = normals.unit_vectors(file.getvalue())
+    found = unit_vectors(file.getvalue())
     assert not found[:, 0].any()
     assert np.degrees(np.arccos(np.sum(found * field, -1)[:, 1:].clip(-1, 1))).max() < 1
 
