@@ -53,6 +53,16 @@ def draw_camvid(root: Path, images: int = 3, side: int = 40) -> Path:
     return root
 
 
+def draw_masked(root: Path, images: int = 7) -> Path:
+    """Pictures whose columns are of class 0, 1, 2 and, the last ones, 255."""
+    for i in range(images):
+        mask = np.tile(np.repeat([0, 1, 2, 255], 12).astype(np.uint8), (40, 1))
+        save(picture(i), root / f"img/{i}.jpg")
+        save(mask, root / f"labels/{i}.png")
+    (root / "classes.txt").write_text("0 background\n1 upper body\n2 shoes\n\n")
+    return root
+
+
 LISTED = {
     "real_train": {"axe": 6, "bat": 3, "cup": 3},
     "real_test": {"axe": 2, "bat": 2, "cup": 2},
@@ -76,6 +86,7 @@ def draw_lists(root: Path) -> Path:
 COUNTS = {"train": {"cat": 4, "dog": 3, "owl": 2}, "night": {"dog": 2, "owl": 1}}
 DRAWN = {
     "list": draw_lists,
+    "mask_folder": draw_masked,
     "pacs": draw_pacs,
     "camvid": draw_camvid,
     "image_folder": lambda root: draw_folder(root, COUNTS),

@@ -18,8 +18,12 @@ from experiments.data.checked import check
 from experiments.data.examples import LABEL, MASK, Examples, Record, Target
 from experiments.data.folders import DataSet, Listing
 
-# Modules of this folder, each with a `DATA_SET`; imported when one is asked for.
-DATA_SETS = ("pacs", "camvid", "image_folder", "list", "digits")
+# Modules of this folder, each with a `DATA_SET`, or one for each target after a slash;
+# imported when one is asked for.
+DATA_SETS = (
+    *("pacs", "camvid", "image_folder", "mask_folder", "list", "digits"),
+    *("pascal_context/semseg", "pascal_context/parts", "pascal_context/normals"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +99,8 @@ def open_source(
       data_dir: where TFDS keeps what it prepared, and which folders were checked is
         noted; by default the environment variable `TFDS_DATA_DIR`, or
         `~/tensorflow_datasets`.
-      source_dir: the folder with the images of `pacs`, `camvid` or `image_folder`, or
-        its parent where the folder is called as the data set. It is only read.
+      source_dir: the folder with the images of a set of this project, or its parent
+        where the folder is called as the data set. It is only read.
       targets: the first of them that a set of TFDS has is what there is to predict.
 
     Raises:

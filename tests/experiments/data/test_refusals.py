@@ -29,6 +29,7 @@ DAMAGE = {
     "few": lambda path: [p.unlink() for p in path.glob("*/[1-9].*")],
     "classes": lambda path: [save(picture(0), path / c / "0.png") for c in "wxyz"],
     "class 12": lambda path: save(np.full((40, 40), 12, np.uint8), path),
+    "mask 12": lambda path: save(np.full((40, 48), 12, np.uint8), path),
     "too small": lambda path: save(np.zeros((20, 40), np.uint8), path),
     "colours": lambda path: save(picture(0, (40, 40)), path),
 }
@@ -86,6 +87,12 @@ DAMAGE = {
             "class 12; the last is 10",
         ),
         ("camvid:val", "too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
+        ("mask_folder:val", "lost", "classes.txt", "no file .*classes.txt; expected"),
+        ("mask_folder:val", "empty", "classes.txt", "classes ; expected two or more"),
+        ("mask_folder:val", "folder", "more", "has 2 folders beside img; expected one"),
+        ("mask_folder:val", "lost", "img", "has no folder img"),
+        ("mask_folder:val", "lost", "img/3.jpg", "labels/3.png has no counterpart"),
+        ("mask_folder:val", "mask 12", "labels/2.png", "class 12; the last is 2"),
         ("camvid:val", "colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
     ],
 )

@@ -16,6 +16,7 @@ from experiments.data import pacs
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.camvid import CLASSES, VOID
 from experiments.data.examples import LABEL, MASK
+from experiments.data.folders import PARTS
 from experiments.data.sources import listed_anew, open_source
 from experiments.methods import METHODS
 from experiments.models import MODELS
@@ -193,9 +194,9 @@ def test_a_domain_of_pacs_is_the_sum_of_its_disjoint_parts(tmp_path, data):
     root = DRAWN["pacs"](tmp_path / "all/pacs")
     splits = pacs.listing(root).splits
     for domain in pacs.DOMAINS:
-        names = [r["name"] for part in pacs.PARTS for r in splits[f"{domain}_{part}"]]
+        names = [r["name"] for part in PARTS for r in splits[f"{domain}_{part}"]]
         assert len(set(names)) == len(names) == 7 * 7
-        for part, count in zip(pacs.PARTS, (5, 1, 1), strict=True):
+        for part, count in zip(PARTS, (5, 1, 1), strict=True):
             # The parent of the folder will do.
             source = open_source(f"pacs:{domain}_{part}", data, tmp_path / "all")
             np.testing.assert_array_equal(np.bincount(source.labels), [count] * 7)
@@ -211,7 +212,7 @@ def test_the_rule_of_the_split_is_of_names_alone_and_stays_as_it_is(tmp_path):
     assert dogs == {b"photo/dog/6.png"}
     (root / "sketch/dog/0.png").unlink()
     after = pacs.listing(root).splits
-    for split in before.keys() - {f"sketch_{part}" for part in pacs.PARTS}:
+    for split in before.keys() - {f"sketch_{part}" for part in PARTS}:
         assert before[split] == after[split]
 
 
@@ -236,6 +237,21 @@ def test_masks_belong_to_their_images(tmp_path, data):
     assert {int((source[i]["segmentation"] == VOID).sum()) for i in range(3)} == {
         *(40, 80, 120)
     }
+
+
+def test_masks_of_your_own_are_split_by_the_rule_and_named_by_their_list(
+    tmp_path, data
+):
+    root = DRAWN["mask_folder"](tmp_path / "own")
+    sources = [open_source(f"mask_folder:{part}", data, root) for part in PARTS]
+    assert [len(source) for source in sources] == [5, 1, 1]
+    assert len(set.union(*map(names_of, sources))) == 7
+    source = sources[0]
+    assert source.class_names == ("background", "upper body", "shoes")
+    assert (source.target, source.ignore_label) == (MASK, 255)
+    np.testing.assert_array_equal(
+        source[0]["segmentation"][7], np.repeat([0, 1, 2, 255], 12)
+    )
 
 
 def test_what_was_decoded_is_kept_while_there_is_memory_and_not_sent_on(tmp_path, data):
@@ -277,9 +293,12 @@ def test_sets_of_tfds_work_and_grey_becomes_rgb(name, shape):
         ("pacs:photo_val", 253),
         ("pacs:sketch", 3929),
         ("camvid:train+val+test", 367 + 101 + 233),
+        ("mask_folder:train", 703),
+        ("mask_folder:val+test", 150 + 151),
     ],
 )
-def test_the_real_pacs_and_camvid_are_whole(tmp_path_factory, name, counts):
+def test_the_real_pacs_camvid_and_clothing_are_whole(tmp_path_factory, name, counts):
     if (root := os.environ.get("FTP_OPTAX_DATA")) is None:
-        pytest.skip("FTP_OPTAX_DATA does not name the folder of pacs and camvid")
+        pytest.skip("FTP_OPTAX_DATA does not name the folder of pacs, camvid and ccp")
+    root = os.path.join(root, "ccp") if name.startswith("mask_folder") else root
     assert len(open_source(name, tmp_path_factory.getbasetemp(), root)) == counts
