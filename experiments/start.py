@@ -36,7 +36,7 @@ def origin(config: Config) -> Origin:
     """The options that a start depends on; hashable, and named as they are there."""
     part = plain_dict(config)
     data, io = part["data"], part["io"]
-    for of_training in ("scale", "flip"):
+    for of_training in ("scale", "flip", "randaugment", "random_erasing"):
         del data[of_training]
     places = ("weights", "data_dir", "source_dir", "cache")
     if METHODS[config.method.name].probe_first:

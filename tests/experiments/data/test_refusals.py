@@ -229,6 +229,15 @@ def test_a_setting_out_of_its_range_is_refused(tmp_path, words, call):
         call(source)
 
 
+@pytest.mark.parametrize("changes", [{"magnitude": 9.0}, {"erasing": 0.25}])
+def test_what_changes_an_image_alone_is_refused_of_masks(tmp_path, changes):
+    scenes = open_source(
+        "camvid:train", tmp_path / "data", DRAWN["camvid"](tmp_path / "own")
+    )
+    with pytest.raises(ValueError, match=r"data.randaugment and .* has segmentation;"):
+        train(scenes, **changes)
+
+
 def test_a_mask_is_no_label_and_a_library_that_is_not_there_is_asked_for(
     tmp_path, monkeypatch
 ):
