@@ -58,12 +58,14 @@ class Tally(NamedTuple):
       histogram: `(BINS,)`, int32, pixels by angle.
       under: `(3,)`, int32, pixels under each angle of `UNDER`.
       total: `()`, float32, the sum of angles in degrees.
+      squares: `()`, float32, the sum of their squares.
       images: `()`, int32, how many images were seen.
     """
 
     histogram: jax.Array
     under: jax.Array
     total: jax.Array
+    squares: jax.Array
     images: jax.Array
 
 
@@ -77,6 +79,7 @@ def tally(outputs: jax.Array, normals: jax.Array, mask: jax.Array) -> Tally:
         histogram=jnp.zeros(BINS, jnp.int32).at[bins].add(counts.astype(jnp.int32)),
         under=jnp.sum(counts[None] & (degrees[None] < limits), (1, 2, 3)),
         total=jnp.sum(degrees),
+        squares=jnp.sum(degrees**2),
         images=jnp.sum(mask.astype(jnp.int32)),
     )
 
@@ -85,8 +88,8 @@ def figures(total: Tally) -> dict[str, float]:
     """The figures of a tally.
 
     Returns:
-      `mean_angle` and `median_angle`, degrees; `under_11.25`, `under_22.5` and
-      `under_30`, shares in [0, 1] of the pixels that are less wrong; `images`.
+      `mean_angle`, `median_angle` and `rms_angle`, degrees; `under_11.25`, `under_22.5`
+      and `under_30`, shares in [0, 1] of the pixels that are less wrong; `images`.
 
     Raises:
       ValueError: nothing was counted.
@@ -99,6 +102,7 @@ def figures(total: Tally) -> dict[str, float]:
     return {
         "mean_angle": float(total.total / counted),
         "median_angle": _median(histogram) * 180 / BINS,
+        "rms_angle": float(np.sqrt(total.squares / counted)),
         **{f"under_{a:g}": float(s) for a, s in zip(UNDER, shares, strict=True)},
         "images": int(total.images),
     }

@@ -81,6 +81,8 @@ def test_angles_are_those_that_vectors_were_turned_by(most):
     figures = measured(vectors, truth, mask)
     assert figures["mean_angle"] == pytest.approx(counted.mean(), rel=1e-3)
     assert figures["median_angle"] == pytest.approx(np.median(counted), abs=0.1)
+    squared = np.sqrt((counted**2).mean())
+    assert figures["rms_angle"] == pytest.approx(squared, rel=1e-3)
     for limit in (11.25, 22.5, 30):
         share = (counted < limit).mean()
         assert figures[f"under_{limit:g}"] == pytest.approx(share, abs=1e-3)
