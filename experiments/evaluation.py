@@ -17,7 +17,7 @@ from flax import nnx
 from experiments.data.batches import Sizes, evaluation_batches
 from experiments.data.sources import Source
 from experiments.methods import Params, leaf_path, mixed
-from experiments.step import Placement, predict
+from experiments.step import Placement, only_of, predict
 from experiments.tasks.task import Metric, Task
 from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
 
@@ -49,7 +49,7 @@ class Domain(NamedTuple):
         """`(classes,)`, bool: what may be answered; `None` for anything."""
         if not self.own_classes:
             return None
-        return np.isin(np.arange(self.source.num_classes), self.source.labels)
+        return np.array(self.source.occurring)
 
 
 def domains(
@@ -87,9 +87,7 @@ def _tally(
     allowed: jax.Array | None,
 ) -> Any:
     outputs = predict(graphdef, params, statistics, batch["image"])
-    if allowed is not None:
-        shape = (1,) * (outputs.ndim - 1) + allowed.shape
-        outputs = jnp.where(allowed.reshape(shape), outputs, -1e9)
+    outputs = only_of(outputs, allowed)
     return task.tally(outputs, batch["target"], batch["mask"])
 
 

@@ -7,13 +7,23 @@ arrives. Methods are listed and drawn in the order of the entries.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from ftp_optax import l2_sp, mars_pgm, mars_sp, tpgm, with_ftp, with_spd
+from ftp_optax import (
+    AnchorState,
+    FTPState,
+    TPGMState,
+    l2_sp,
+    mars_pgm,
+    mars_sp,
+    tpgm,
+    with_ftp,
+    with_spd,
+)
 
 Params = Any  # nested dicts of float32 arrays
 Number = float | jax.Array  # may be traced
@@ -245,6 +255,25 @@ def only(optimizer: optax.GradientTransformation, trains: str) -> Any:
         lambda params: jax.tree.map_with_path(
             lambda path, _: bool(re.search(trains, leaf_path(path))), params
         ),
+    )
+
+
+HOLDING = (FTPState, AnchorState, TPGMState)  # what holds an anchor
+
+
+def holding(state: Any) -> list[Any]:
+    """The parts of a method's state that hold an anchor, with all they learned."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, HOLDING))
+    return [node for node in nodes if isinstance(node, HOLDING)]
+
+
+def with_holding(state: Any, parts: Iterable[Any]) -> Any:
+    """The state with these parts in place of its own."""
+    parts = iter(parts)
+    return jax.tree.map(
+        lambda node: next(parts) if isinstance(node, HOLDING) else node,
+        state,
+        is_leaf=lambda node: isinstance(node, HOLDING),
     )
 
 

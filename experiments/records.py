@@ -30,7 +30,7 @@ METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 CHECKSUMS = "checkpoints.json"
 SELECTED = "selected"  # the parameters that ID validation chose
-CHECKSUM = "selected.sha256"
+ANCHOR = "anchor"  # of the last step, with the radii, where it is kept
 TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
@@ -135,19 +135,45 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
 
 def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:
     """Saves the parameters of a finished run, in place of older ones."""
-    with saving(out / SELECTED), ocp.StandardCheckpointer() as checkpointer:
-        content = {"params": params, "statistics": statistics}
-        checkpointer.save((out / SELECTED).absolute(), content, force=True)
-    write_text(out / CHECKSUM, checksum(out / SELECTED))
+    _save(out / SELECTED, {"params": params, "statistics": statistics})
 
 
-def check_selected(out: pathlib.Path) -> None:
-    """Raises a `RecordError` unless the parameters are as the run saved them."""
-    noted = out / CHECKSUM
-    if noted.exists() and noted.read_text() != checksum(out / SELECTED):
+def save_anchor(out: pathlib.Path, holding: Any) -> None:
+    """Saves what a method holds, for a run that goes on with it."""
+    _save(out / ANCHOR, {"holding": holding})
+
+
+def load_anchor(run: pathlib.Path, like: Any) -> Any:
+    """What the method of a finished run holds, as numpy arrays.
+
+    Args:
+      run: its folder.
+      like: the same of the method that goes on with it.
+
+    Raises:
+      RecordError: it was not kept, or is damaged, or of another method or model.
+    """
+    if not (run / ANCHOR).is_dir():
         raise RecordError(
-            f"{out / SELECTED} is damaged: its checksum is not that of {noted.name}."
-            " Run it again in another folder."
+            f"method.anchor_from: {run} has kept no anchor. It needs"
+            " --config.io.keep_anchor=True."
+        )
+    return _restored(run / ANCHOR, {"holding": like})["holding"]
+
+
+def _save(folder: pathlib.Path, content: Any) -> None:
+    with saving(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), content, force=True)
+    write_text(folder.with_suffix(".sha256"), checksum(folder))
+
+
+def _check(folder: pathlib.Path) -> None:
+    """Raises a `RecordError` unless a folder is as the run saved it."""
+    noted = folder.with_suffix(".sha256")
+    if noted.exists() and noted.read_text() != checksum(folder):
+        raise RecordError(
+            f"{folder} is damaged: its checksum is not that of {noted.name}. Run it"
+            " again in another folder."
         )
 
 
@@ -157,23 +183,22 @@ def load_selected(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
     Raises:
       RecordError: there are none, or they are damaged, or of another model.
     """
-    check_selected(out)
-    return _restored(out, like)
+    params, statistics = like
+    content = {"params": params, "statistics": statistics}
+    restored = _restored(out / SELECTED, content)
+    return restored["params"], restored["statistics"]
 
 
-def _restored(out: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
-    names = ("params", "statistics")
+def _restored(folder: pathlib.Path, like: Any) -> Any:
+    _check(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         try:
-            restored = checkpointer.restore(
-                (out / SELECTED).absolute(), dict(zip(names, like, strict=True))
-            )
+            restored = checkpointer.restore(folder.absolute(), like)
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise RecordError(
-                f"{out / SELECTED} holds no parameters of this model: {error}"
+                f"{folder} holds no arrays of this model and method: {error}"
             ) from error
-    params, statistics = (jax.tree.map(np.array, restored[name]) for name in names)
-    return params, statistics
+    return jax.tree.map(np.array, restored)
 
 
 def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -184,8 +209,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
       like: params and statistics of the model that starts.
 
     Returns:
-      Numpy arrays. The head is that of `like` if the run's is of another shape, since
-      it told other classes apart.
+      Numpy arrays; the head is of the run's own shape.
 
     Raises:
       RecordError: the folder is not that of a finished run, or of another model.
@@ -195,7 +219,7 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
             f"io.weights: {run} is not the folder of a finished run; it needs"
             f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
         )
-    check_selected(run)
+    _check(run / SELECTED)
     with ocp.StandardCheckpointer() as checkpointer:
         metadata: Any = checkpointer.metadata((run / SELECTED).absolute())
     stored = metadata.item_metadata.tree
@@ -210,10 +234,13 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
                 f" {here.get(path)} here."
             )
     head = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), stored["params"]["head"])
-    restored, statistics = _restored(run, (params | {"head": head}, statistics))
-    if _shapes(restored["head"]) != _shapes(params["head"]):
-        restored = restored | {"head": params["head"]}
-    return restored, statistics
+    return load_selected(run, (params | {"head": head}, statistics))
+
+
+def begins_with_those_of(run: pathlib.Path, classes: Sequence[str]) -> bool:
+    """Whether the first of these classes are those that a run was given."""
+    known = read(run / CONFIG)["data"].get("classes", [])
+    return bool(known) and [*classes[: len(known)]] == known
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

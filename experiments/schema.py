@@ -123,6 +123,7 @@ FIELDS = {
     "config/data.image_size?": SIZE,
     "config/io.source_dir?": TEXT,
     "seconds?": NUMBER,
+    "tasks?": COLUMNS,
     "versions?/*": TEXT,
     "machine?": TEXT,
     "start_evaluation?/id_val?": NUMBER,

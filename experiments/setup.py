@@ -13,7 +13,7 @@ from experiments.data.sources import Source
 from experiments.evaluation import Domain, Evaluator
 from experiments.methods import METHODS, Held
 from experiments.run_folder import versions
-from experiments.start import Origin, Shared, Start, origin
+from experiments.start import HEAD, Origin, Shared, Start, origin
 from experiments.step import Knobs, Placement, Training
 from experiments.tasks import task_of
 from experiments.tasks.task import Task
@@ -112,11 +112,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
                 f" got {size}."
             )
     task = task_of(train.target)
-    if recipe.label_smoothing and not train.class_names:
-        raise SettingError(
-            f"recipe.label_smoothing: {task.name} has no classes to spread a target"
-            f" over; expected 0, got {recipe.label_smoothing}."
-        )
+    _check_classes(recipe, train)
     sizes = Sizes(
         evaluated.batch_size, tuple(data.image_size), data.resize, evaluated.limit
     )
@@ -126,7 +122,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
     strength = config.method.strength
     if strength is None and method.strength is not None:
         strength = method.strength.default
-    knobs = config.method.learning_rate, strength or 0.0
+    knobs = config.method.learning_rate, strength or 0.0, config.seed
     steps, warmup_steps = _length(recipe, per_epoch)
     return Setup(
         config=config,
@@ -147,9 +143,12 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
             recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
             warmup_steps=warmup_steps,
             method=config.method.name,
-            held=Held(exclude=start.new),
+            held=Held(exclude=(HEAD,) if config.method.free_head else start.new),
             task=task,
             graphdef=start.graphdef,
+            steps_per_epoch=per_epoch,
+            layers=start.layers,
+            allowed=train.occurring if recipe.mask_classes else None,
         ),
         knobs=Knobs(*placement.replicated(knobs)),
         strength=strength,
@@ -161,11 +160,11 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
 def _sources(
     config: Config, shared: Shared
 ) -> tuple[Source, Source, dict[str, Source]]:
-    data, io = config.data, config.io
-    specs = data.train, data.validation
-    train, validation = (shared.source(spec, io, data) for spec in specs)
+    specs = config.data.train, config.data.validation
+    train, validation = (shared.source(spec, config) for spec in specs)
     tests = {
-        name: shared.source(spec, io) for name, spec in config.evaluation.tests.items()
+        name: shared.source(spec, config, to_learn=False)
+        for name, spec in config.evaluation.tests.items()
     }
     for source in (validation, *tests.values()):
         if (source.target, source.num_classes) != (train.target, train.num_classes):
@@ -175,6 +174,22 @@ def _sources(
                 f" {train.num_classes} for {task_of(train.target).name}."
             )
     return train, validation, tests
+
+
+def _check_classes(recipe: Config, train: Source) -> None:
+    """Raises a `SettingError` for an option that needs classes of another kind."""
+    name = task_of(train.target).name
+    if recipe.label_smoothing and not train.class_names:
+        raise SettingError(
+            f"recipe.label_smoothing: {name} has no classes to spread a target over;"
+            f" expected 0, got {recipe.label_smoothing}."
+        )
+    for option in ("mixup", "cutmix", "mask_classes"):
+        if recipe[option] and train.target.dense:
+            raise SettingError(
+                f"recipe.{option}: {name} has no labels of whole images; expected"
+                f" {type(recipe[option])(0)}, got {recipe[option]}."
+            )
 
 
 def _length(recipe: Config, per_epoch: int) -> tuple[int, int]:

@@ -17,17 +17,14 @@ from experiments import models, records
 from experiments.configs.base import RANDOM, Config, plain_dict
 from experiments.configs.values import SettingError
 from experiments.data import DataError
-from experiments.data.batches import Sizes, evaluation_batches
+from experiments.data.batches import Sizes
 from experiments.data.sources import Source, open_source
 from experiments.methods import METHODS, Params
 from experiments.models import weights
-from experiments.step import Placement
 from experiments.tasks import TARGETS, task_of
-from experiments.tasks.task import Features, Head, Task
+from experiments.tasks.task import Head
 
 HEAD = "^head/"
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)  # scikit-learn's C, less is stronger
-EXAMPLES = 20_000  # at most, images or pixels of the training set, that a fit sees
 
 Origin = Any  # a FrozenConfigDict, of `origin`
 
@@ -70,13 +67,6 @@ class Start(NamedTuple):
     new: tuple[str, ...]
 
 
-class Probing(NamedTuple):
-    """The features that heads are fitted to, and those that choose among heads."""
-
-    train: Features
-    validation: Features
-
-
 class Shared:
     """What the runs of a sweep have in common, each made when it is first asked for.
 
@@ -91,34 +81,42 @@ class Shared:
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
 
-    def source(self, spec: str, io: Any, data: Any = None) -> Source:
-        """A data set by its spec, whole or as much as `data` says to take.
+    def source(self, spec: str, config: Any, *, to_learn: bool = True) -> Source:
+        """A data set by its spec; of the configuration `data` and `io` are read.
 
-        `io` and `data` are groups of a configuration.
+        At the end of a spec `#4:6` takes the images of the classes 4 and 5 alone. To
+        learn from, `data.share` of the images are there, to test on all.
         """
-        share = (data.share, data.share_seed) if data else (1.0, 0)
-        return self._opened(spec, io.data_dir, io.source_dir, io.cache, *share)
+        io, (whole, _, part) = config.io, spec.partition("#")
+        source = self._opened(whole, io.data_dir, io.source_dir, io.cache)
+        if part or config.data.classes:
+            source = source.of_classes(config.data.classes, part)
+        if to_learn:
+            source = source.share(config.data.share, config.data.share_seed)
+        return source
 
     def _load(self, origin: Origin) -> Start:
         """The model with its weights, before a head is fitted to its features."""
-        return _pretrained(
-            origin, self.source(origin.data.train, origin.io, origin.data)
-        )
+        return _pretrained(origin, self.source(origin.data.train, origin))
 
     def _start(self, origin: Origin) -> Start:
         """The model that fine-tuning begins with."""
-        train = self.source(origin.data.train, origin.io, origin.data)
+        train = self.source(origin.data.train, origin)
         start = self._pretrained(origin)
         if origin.model.start != "probed head":
             return start
+        from experiments.probing import best_head  # few starts are probed
+
         head = best_head(self.probing(origin), task_of(train.target), train.num_classes)
         return with_head(start, head)
 
-    def _probing(self, origin: Origin) -> Probing:
+    def _probing(self, origin: Origin) -> Any:
         """The features of the training and validation images, before fine-tuning."""
+        from experiments.probing import EXAMPLES, Probing, extract, thinned
+
         data = origin.data
         train, validation = (
-            self.source(spec, origin.io, data) for spec in (data.train, data.validation)
+            self.source(spec, origin) for spec in (data.train, data.validation)
         )
         start = self._pretrained(origin)
         sizes = Sizes(origin.evaluation.batch_size, data.image_size, data.resize)
@@ -133,81 +131,10 @@ class Shared:
 
 
 def _opened(
-    spec: str,
-    data_dir: str | None,
-    source_dir: str | None,
-    cache: bool,
-    share: float,
-    share_seed: int,
+    spec: str, data_dir: str | None, source_dir: str | None, cache: bool
 ) -> Source:
-    source = open_source(spec, data_dir, source_dir, TARGETS).share(share, share_seed)
+    source = open_source(spec, data_dir, source_dir, TARGETS)
     return source.cached() if cache else source
-
-
-# ---- Heads ---------------------------------------------------------------------------
-
-
-def best_head(features: Probing, task: Task, num_classes: int) -> Head:
-    """The head of the strength that is best on the validation set.
-
-    Of equals the strongest penalty wins.
-    """
-    outputs = task.outputs(num_classes)
-    heads = [task.probe.fit(features.train, outputs, c) for c in STRENGTHS]
-    return max(heads, key=lambda head: task.probe.score(head, features.validation))
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _features(
-    graphdef: nnx.GraphDef, params: Params, statistics: Params, images: jax.Array
-) -> jax.Array:
-    model: Any = nnx.merge(graphdef, params, statistics)
-    return model.features(images, train=False)
-
-
-def extract(start: Start, source: Source, sizes: Sizes) -> Features:
-    """The features of a data set, as at evaluation: one row an image, or a pixel.
-
-    Of a feature map every pixel takes the target of the image pixel at its centre;
-    those that do not count are left out.
-    """
-    task, placement = task_of(source.target), Placement()
-    params, statistics = placement.replicated((start.params, start.statistics))
-    vectors, targets = [], []
-    for batch in evaluation_batches(source, sizes):
-        placed = placement.batch(batch)
-        features = _features(start.graphdef, params, statistics, placed["image"])
-        features, mask = np.asarray(jax.device_get(features)), batch["mask"]
-        values = batch[source.target.name]
-        if source.target.dense:
-            values = _centres(values, features.shape[1:3])
-            values = values.reshape(len(mask), -1, *values.shape[3:])[mask]
-            values = values.reshape(-1, *values.shape[2:])
-        else:
-            values = values[mask]
-        vectors.append(features[mask].reshape(-1, features.shape[-1]))
-        targets.append(values)
-    values, outputs = np.concatenate(targets), task.outputs(source.num_classes)
-    counts = task.probe.counts(values, outputs)
-    return Features(np.concatenate(vectors)[counts], values[counts])
-
-
-def _centres(fields: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Fields `(n, h, w, ...)` at the centres of a grid of `shape`."""
-    rows, columns = (
-        ((np.arange(cells) + 0.5) * pixels / cells).astype(int)
-        for cells, pixels in zip(shape, fields.shape[1:3], strict=True)
-    )
-    return fields[:, rows][:, :, columns]
-
-
-def thinned(features: Features) -> Features:
-    """At most `EXAMPLES` of them, drawn evenly."""
-    count = len(features.targets)
-    if count <= EXAMPLES:
-        return features
-    every = np.linspace(0, count - 1, EXAMPLES).astype(int)
-    return Features(features.vectors[every], features.targets[every])
 
 
 def with_head(start: Start, head: Head) -> Start:
@@ -226,17 +153,24 @@ def with_head(start: Start, head: Head) -> Start:
 def _pretrained(origin: Origin, train: Source) -> Start:
     """The model with its weights; the head is zero unless it is loaded."""
     path = None if origin.io.weights == RANDOM else origin.io.weights
-    create = functools.partial(_created, origin, train)
+    outputs = task_of(train.target).outputs(train.num_classes)
+    create = functools.partial(_created, origin, train, outputs)
     # Where weights are loaded, none need to be drawn by a compiled function.
     model: Any = nnx.jit(create)() if path is None else create()
-    from_run = path is not None and pathlib.Path(path).is_dir()
+    from_run, grown = path is not None and pathlib.Path(path).is_dir(), False
     if path is not None and not from_run:
         weights.load_weights(model, path)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
     if from_run:
         run = pathlib.Path(str(path))
-        params, statistics = records.load_pretrained(run, (params, statistics))
+        ours, like = params["head"], (params, statistics)
+        params, statistics = records.load_pretrained(run, like)
+        if params["head"]["bias"].shape != ours["bias"].shape:
+            # It told other classes apart, or some of these.
+            grown = records.begins_with_those_of(run, origin.data.classes)
+            head = jax.tree.map(_grown, params["head"], ours) if grown else ours
+            params = params | {"head": head}
     loaded = origin.model.start == "loaded head"
     if not loaded:
         params = params | {"head": jax.tree.map(jnp.zeros_like, params["head"])}
@@ -245,11 +179,59 @@ def _pretrained(origin: Origin, train: Source) -> Start:
             f"{path} has no head for the {train.num_classes} classes of {train.name},"
             " so there is no loaded head. Use the start 'new head' or 'probed head'."
         )
-    new = () if loaded else (HEAD,)
-    return Start(graphdef, params, statistics, models.layer_names(model), new)
+    new = () if loaded and not grown else (HEAD,)
+    start = Start(graphdef, params, statistics, models.layer_names(model), new)
+    if origin.model.start == "zero-shot head":
+        return with_head(start, _zero_shot_head(origin, train))
+    return start
 
 
-def _created(origin: Origin, train: Source) -> nnx.Module:
+def _zero_shot_head(origin: Origin, train: Source) -> Head:
+    """A head for these classes, made from the one that the weights have.
+
+    Raises:
+      SettingError, WeightsError: classes have no rows, or there are no such rows.
+    """
+    rows, path = origin.model.head_rows, origin.io.weights
+    if missing := [name for name in train.class_names if name not in rows]:
+        raise SettingError(
+            "model.head_rows: a zero-shot head needs the rows of every class of"
+            f" {train.name}; there are none for {', '.join(missing[:8])}."
+        )
+    head = _published_head(origin, train)
+    outputs = head["bias"].shape[-1] if head else 0
+    wanted = [rows[name] for name in train.class_names]
+    if (last := max(map(max, wanted))) >= outputs:
+        raise weights.WeightsError(
+            f"{path} has a head of {outputs} outputs; model.head_rows names {last}."
+        )
+    mean = lambda array: np.stack(
+        [np.mean(array[..., list(each)], -1) for each in wanted], -1
+    )
+    return Head(mean(head["kernel"]), mean(head["bias"]))
+
+
+def _published_head(origin: Origin, train: Source) -> Params:
+    """The head that the weights have, of whatever classes; empty without one."""
+    path, model = origin.io.weights, _created(origin, train, 1)
+    if pathlib.Path(path).is_dir():
+        _, *parts = nnx.split(model, nnx.Param, ...)
+        params, statistics = map(nnx.to_pure_dict, parts)
+        like = params, statistics
+        return records.load_pretrained(pathlib.Path(path), like)[0]["head"]
+    if not (outputs := weights.head_outputs(model, path)):
+        return {}
+    model = _created(origin, train, outputs)
+    weights.load_weights(model, path)
+    return nnx.to_pure_dict(nnx.state(model.head))
+
+
+def _grown(old: np.ndarray, new: Any) -> np.ndarray:
+    """An array of a head with zeros for the classes that it lacks."""
+    return np.pad(old, [(0, n - o) for o, n in zip(old.shape, new.shape, strict=True)])
+
+
+def _created(origin: Origin, train: Source, outputs: int) -> Any:
     """The model with random weights, made for the images where it is made for one size.
 
     Raises:
@@ -268,7 +250,7 @@ def _created(origin: Origin, train: Source) -> nnx.Module:
     try:
         return models.create(
             name,
-            task.outputs(train.num_classes),
+            outputs,
             head=task.head,
             rngs=nnx.Rngs(origin.seed),
             dtype=jnp.dtype(origin.model.dtype),

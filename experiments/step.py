@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import FrozenConfigDict
 
 from experiments.methods import METHODS, Held, Params, Rule, only
+from experiments.optimizer import optimizer, schedule
 from experiments.tasks.task import Task
 
 Batch = dict[str, jax.Array]  # "image" (n, h, w, 3) uint8, "target" (n, ...)
@@ -28,6 +29,9 @@ class Training(NamedTuple):
       held: which leaves it holds, and near what.
       task: what is learned.
       graphdef: of the model.
+      steps_per_epoch: how many.
+      layers: paths of the params, from the input to the head.
+      allowed: for each class whether it counts in the loss; `None`: all do.
     """
 
     recipe: FrozenConfigDict
@@ -36,6 +40,9 @@ class Training(NamedTuple):
     held: Held
     task: Task
     graphdef: nnx.GraphDef
+    steps_per_epoch: int = 1
+    layers: tuple[str, ...] = ()
+    allowed: tuple[bool, ...] | None = None
 
 
 class Knobs(NamedTuple):
@@ -43,6 +50,7 @@ class Knobs(NamedTuple):
 
     learning_rate: float | jax.Array  # the highest of the schedule
     strength: float | jax.Array  # of the method
+    seed: int | jax.Array = 0  # of what is drawn in a step
 
 
 class TrainState(NamedTuple):
@@ -51,6 +59,13 @@ class TrainState(NamedTuple):
     params: Params
     statistics: Params  # of batch norms; empty without
     method: Any
+    mean: Params  # exponential moving average of the params; empty without
+    step: jax.Array  # how many were taken, int32
+
+    @property
+    def model(self) -> tuple[Params, Params]:
+        """What is evaluated: the params, averaged if they are, and the statistics."""
+        return self.mean or self.params, self.statistics
 
 
 class Placement:
@@ -88,41 +103,26 @@ class Placement:
         return jax.device_put(placed, self._spread)
 
 
-def schedule(
-    recipe: Any, warmup_steps: int, learning_rate: jax.typing.ArrayLike
-) -> optax.Schedule:
-    """Linear warm-up from 0, then a cosine down to `final_scale` of the highest."""
-    shape = optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup_steps else 1.0,
-        peak_value=1.0,
-        warmup_steps=warmup_steps,
-        decay_steps=recipe.steps,
-        end_value=recipe.final_scale,
-    )
-    return lambda count: jnp.asarray(learning_rate * shape(count))
-
-
 def rule(training: Training, knobs: Knobs) -> Rule:
     """The method on top of its base optimizer."""
     recipe: Any = training.recipe
-    rate = schedule(recipe, training.warmup_steps, knobs.learning_rate)
-    links = []
-    if recipe.clip_norm:
-        links.append(optax.clip_by_global_norm(recipe.clip_norm))
-    if recipe.optimizer == "adamw":
-        links.append(optax.adamw(rate, weight_decay=recipe.weight_decay))
-    else:
-        links.append(optax.add_decayed_weights(recipe.weight_decay))
-        links.append(optax.sgd(rate, recipe.momentum, nesterov=True))
+    rate = schedule(
+        recipe, training.warmup_steps, knobs.learning_rate, training.steps_per_epoch
+    )
     method = METHODS[training.method]
-    base = only(optax.chain(*links), method.trains)
+    base = only(optimizer(recipe, rate, training.layers), method.trains)
     return method.rule(base, knobs.strength, training.held)
 
 
 @functools.partial(jax.jit, static_argnames="training")
-def init_method(training: Training, knobs: Knobs, params: Params) -> Any:
-    """The state of the method (and of its optimizer) for these params."""
-    return rule(training, knobs).init(params)
+def init_state(
+    training: Training, knobs: Knobs, params: Params, statistics: Params
+) -> TrainState:
+    """The state before the first step."""
+    recipe: Any = training.recipe
+    mean = params if recipe.ema else {}
+    method = rule(training, knobs).init(params)
+    return TrainState(params, statistics, method, mean, jnp.zeros((), jnp.int32))
 
 
 def forward(
@@ -145,6 +145,13 @@ def predict(
     """What the head gives in inference mode."""
     model: Any = nnx.merge(graphdef, params, statistics)
     return model(images, train=False)
+
+
+def only_of(outputs: jax.Array, allowed: Any) -> jax.Array:
+    """Outputs `(..., classes)`, far below all others where a class is not allowed."""
+    if allowed is None:
+        return outputs
+    return jnp.where(jnp.asarray(allowed), outputs, -1e9)
 
 
 @functools.partial(jax.jit, static_argnames="training", donate_argnames="state")
@@ -170,13 +177,26 @@ def train_step(
     """
     recipe: Any = training.recipe
     task, graphdef, tx = training.task, training.graphdef, rule(training, knobs)
+    share = None
+    if recipe.mixup or recipe.cutmix:
+        from experiments.mixing import mix  # few recipes do
+
+        key = jax.random.fold_in(jax.random.key(knobs.seed), state.step)
+        images, share = mix(key, batch["image"], recipe.mixup, recipe.cutmix)
+        batch = batch | {"image": images, "other": batch["target"][::-1]}
+
+    def loss_of(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        outputs = only_of(outputs, training.allowed)
+        return task.loss(outputs, targets, recipe.label_smoothing)
 
     def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
         train = not recipe.freeze_statistics
         outputs, statistics = forward(
             graphdef, params, statistics, part["image"], train=train
         )
-        loss = task.loss(outputs, part["target"], recipe.label_smoothing)
+        loss = loss_of(outputs, part["target"])
+        if share is not None:
+            loss = share * loss + (1 - share) * loss_of(outputs, part["other"])
         name, figure = task.glance
         seen = {"loss": loss, name: figure(outputs, part["target"])}
         return loss, (statistics, seen)
@@ -184,7 +204,7 @@ def train_step(
     def held_out_loss(params: Params) -> jax.Array:
         assert held_out is not None
         outputs = predict(graphdef, params, statistics, held_out["image"])
-        return task.loss(outputs, held_out["target"], recipe.label_smoothing)
+        return loss_of(outputs, held_out["target"])
 
     grads, (statistics, scalars) = _gradient(
         jax.grad(loss_fn, has_aux=True), recipe.accumulate, state, batch
@@ -193,7 +213,10 @@ def train_step(
     params, method = tx.step(
         grads, state.method, state.params, None if held_out is None else held_out_loss
     )
-    return TrainState(params, statistics, method), scalars
+    mean = state.mean
+    if recipe.ema:
+        mean = optax.incremental_update(params, mean, 1 - recipe.ema)
+    return TrainState(params, statistics, method, mean, state.step + 1), scalars
 
 
 def _gradient(grad_fn: Any, parts: int, state: TrainState, batch: Batch) -> Any:

@@ -10,9 +10,10 @@ line to `study.jsonl` and is skipped from then on; one that was interrupted goes
 `python -m experiments.report` reads that file alone.
 """
 
+import functools
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from experiments.tasks.task import selection_score
 from experiments.train import run
 
 JOB = "experiments.sweep"
+Run = Callable[..., dict[str, Any]]  # (configuration, folder, ...) -> its record
 Chosen = dict[str, dict[str, Any]]  # by method: its setting, ID validation and runs
 
 
@@ -176,9 +178,15 @@ def select(
 
 
 def sweep(
-    config: Config, out: pathlib.Path, display: Display, shared: Shared | None = None
+    config: Config,
+    out: pathlib.Path,
+    display: Display,
+    shared: Shared | None = None,
+    run: Run = run,
 ) -> Chosen:
     """Runs what is missing of both stages; returns what was chosen.
+
+    `run` is what one run is, as `experiments.train.run`.
 
     Raises:
       SettingError: a setting or a seed cannot be used.
@@ -186,7 +194,8 @@ def sweep(
     """
     grid = settings(config)
     with locked(out):
-        return _sweep(config, grid, out, display, shared or Shared())
+        runner = functools.partial(run, display=display, shared=shared or Shared())
+        return _sweep(config, grid, out, display, runner)
 
 
 def _sweep(
@@ -194,17 +203,17 @@ def _sweep(
     grid: dict[str, list[Setting]],
     out: pathlib.Path,
     display: Display,
-    shared: Shared,
+    run: Run,
 ) -> Chosen:
     tuning = planned("tune", grid, config.tune_seeds)
     scores: dict[tuple[str, Setting], list[float]] = {}
-    for plan, record in run_all(config, tuning, out, display, shared).items():
+    for plan, record in run_all(config, tuning, out, display, run).items():
         score = selection_score(record)
         scores.setdefault((plan.method, plan.setting), []).append(score)
     chosen = select(grid, scores)
     again = {method: [setting] for method, setting in chosen.items()}
     final = planned("final", again, config.final_seeds)
-    run_all(config, final, out, display, shared)
+    run_all(config, final, out, display, run)
     return {
         method: {
             **setting._asdict(),
@@ -220,7 +229,7 @@ def run_all(
     plans: list[Planned],
     out: pathlib.Path,
     display: Display,
-    shared: Shared,
+    run: Run,
 ) -> dict[Planned, dict[str, Any]]:
     """The record of every planned run, trained now or earlier.
 
@@ -243,7 +252,7 @@ def run_all(
                 continue
             advance(plan.name, 0)
             wanted, folder = configured(config, plan, out), out / plan.stage / plan.name
-            record = run(wanted, folder, display, shared)
+            record = run(wanted, folder)
             done[plan] = studies.append(file, record, plan.stage, plan.name)
             display.print(f"{plan.stage} {plan.name}: {in_words(record)}")
             advance(plan.name, 1)
@@ -272,9 +281,9 @@ def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) ->
 # ---- Command line ------------------------------------------------------------------
 
 
-def show(config: Config, out: pathlib.Path, display: Display) -> None:
+def show(config: Config, out: pathlib.Path, display: Display, run: Run = run) -> None:
     """Sweeps, and prints what was chosen."""
-    for method, chosen in sweep(config, out, display).items():
+    for method, chosen in sweep(config, out, display, run=run).items():
         display.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
     display.print(f"Now: python -m experiments.report {out}")
 

@@ -23,12 +23,12 @@ from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
 from experiments.files import jsonable, locked, read, write
-from experiments.methods import METHODS, Params, mixed
+from experiments.methods import METHODS, Params, holding, mixed, with_holding
 from experiments.models import MODELS
 from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
 from experiments.start import Shared, with_head
-from experiments.step import Placement, TrainState, init_method, train_step
+from experiments.step import Placement, init_state, train_step
 
 
 class Trained(NamedTuple):
@@ -39,6 +39,7 @@ class Trained(NamedTuple):
     seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for those parameters
     log: Log | None
     diverged: bool
+    holding: Any = None  # what the method holds after the last step
 
 
 # ---- One run -----------------------------------------------------------------------
@@ -84,6 +85,8 @@ def _run(
     if method.mixes:
         trained = mix(setup, trained)
     records.save_selected(out, trained.params, trained.statistics)
+    if config.io.keep_anchor:
+        records.save_anchor(out, trained.holding)
     write(out / records.METRICS, measure(setup, trained))
     shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
     (out / records.CHECKSUMS).unlink(missing_ok=True)
@@ -98,8 +101,11 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     config, training, knobs = setup.config, setup.training, setup.knobs
     recipe: Any = training.recipe
     start = setup.placement.replicated((setup.start.params, setup.start.statistics))
-    pretrained, statistics = start
-    state = TrainState(pretrained, statistics, init_method(training, knobs, pretrained))
+    pretrained, _ = start
+    state = init_state(training, knobs, *start)
+    if run := config.method.anchor_from:
+        held = records.load_anchor(pathlib.Path(run), holding(state.method))
+        state = state._replace(method=with_holding(state.method, held))
     state = setup.placement.replicated(state)  # donated: in buffers of its own
     arrays = {"state": state, "best": start}
     batches = iterators(setup)
@@ -132,18 +138,17 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
             ends = step % setup.validate_every == 0
             seen = {}
             if due or ends or last:
-                seen = evaluation.observe(pretrained, state.params, state.method)
+                seen = evaluation.observe(pretrained, state.model[0], state.method)
             if due or last:
                 log.observe(step, scalars, seen)
             if ends or last:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = round(step / per_epoch, 3)
-                score = validate(setup, (state.params, state.statistics))
+                score = validate(setup, state.model)
                 if log.validated(setup.task.metric, epoch, step, score):
                     # Copied: the original is donated.
-                    now = state.params, state.statistics
-                    best = jax.tree.map(lambda x: x.copy(), now)
+                    best = jax.tree.map(lambda x: x.copy(), state.model)
                     log.seen = jsonable(jax.device_get(seen))
                 began = time.monotonic()
             advance(f"epoch {-(-step // per_epoch)}", 1)
@@ -155,7 +160,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 raise Interrupted(interruption.number)
         save()  # to measure a model may take longer than to train it
     params, statistics = best
-    return Trained(params, statistics, log.seen, log, log.diverged)
+    held = holding(state.method) if config.io.keep_anchor else None
+    return Trained(params, statistics, log.seen, log, log.diverged, held)
 
 
 def iterators(setup: Setup) -> dict[str, Any]:
@@ -216,7 +222,9 @@ def mix(setup: Setup, trained: Trained) -> Trained:
     tuned = trained.params, trained.statistics
     params, statistics = mixed(pretrained, tuned, setup.strength)
     again = chosen(setup, params, statistics)
-    return again._replace(log=trained.log, diverged=trained.diverged)
+    return trained._replace(
+        params=again.params, statistics=again.statistics, seen=again.seen
+    )
 
 
 def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
@@ -248,7 +256,7 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
             "history": log.history,
             "trace": log.trace,
         }
-    if not setup.start.new:
+    if setup.config.evaluation.before and not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
     if setup.config.evaluation.wise_alphas:
         ends = (setup.start.params, setup.start.statistics), model

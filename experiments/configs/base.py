@@ -22,12 +22,13 @@ from experiments.configs.values import (
     path,
     pixels,
     shares,
+    text,
     whole,
     within,
 )
 
 RANDOM = "random"  # in place of a file of weights, for a pre-training
-STARTS = ("new head", "probed head", "loaded head")
+STARTS = ("new head", "probed head", "loaded head", "zero-shot head")
 
 STEPS = whole(0, 10**9, ", as more take years")
 BATCH = whole(1, 10**6, ", as more fit into no memory")
@@ -50,10 +51,13 @@ OPTIONS: dict[str, Option] = {
     # Of the order and augmentation of the training images, and of random weights.
     "seed": Option(0, whole(0)),
     #
-    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set;
-    # validation is in-distribution: it selects.
+    # "<builder>:<split>", of this project's builders or of any prepared TFDS data set,
+    # and "#4:6" behind it for the images of classes 4 and 5 alone; validation is
+    # in-distribution: it selects.
     "data.train": Option(str, given),
     "data.validation": Option(str, given),
+    # Names of those that count, in the order of their labels; (): all of the data set.
+    "data.classes": Option((), each(text)),
     # Of the labels to train and to select by, of each class alike; others stay unseen.
     "data.share": Option(1.0, within(0, 1, but=0)),
     "data.share_seed": Option(0, whole(0)),  # of which these are
@@ -69,9 +73,13 @@ OPTIONS: dict[str, Option] = {
     "model.options": Option({}),
     # Of the computation; parameters are float32.
     "model.dtype": Option("float32", among("float32", "bfloat16")),
-    # Zero, which holds no anchor; a logistic regression on the pre-trained features; or
-    # that of the weights file. The last two are anchored.
+    # Zero, which holds no anchor; a logistic regression on the pre-trained features;
+    # that of the weights; or one for these classes that is made from that of the
+    # weights, without training. All but the first are anchored.
     "model.start": Option("new head", among(*STARTS)),
+    # Of a zero-shot head: class -> the classes of the weights' own head, by number,
+    # whose mean it is.
+    "model.head_rows": Option({}),
     #
     "recipe.epochs": Option(6, STEPS),
     "recipe.steps": Option(0, STEPS),  # instead of `epochs`, if above 0
@@ -80,6 +88,7 @@ OPTIONS: dict[str, Option] = {
     "recipe.weight_decay": Option(0.0, at_least(0)),  # towards zero
     "recipe.momentum": Option(0.9, within(0, 1, but=1)),  # of sgd
     "recipe.warmup_epochs": Option(0.0, at_least(0)),
+    "recipe.decay_each": Option("step", among("step", "epoch")),
     # The last learning rate, as a share of the highest.
     "recipe.final_scale": Option(0.0, within(0, 1)),
     # The largest global norm of a gradient; 0: none.
@@ -87,6 +96,15 @@ OPTIONS: dict[str, Option] = {
     # Parts a batch is cut into, to need less memory.
     "recipe.accumulate": Option(1, whole(1)),
     "recipe.label_smoothing": Option(0.0, within(0, 1, but=1)),
+    # Parameters of their beta distributions; 0: none.
+    "recipe.mixup": Option(0.0, at_least(0)),
+    "recipe.cutmix": Option(0.0, at_least(0)),
+    # The rate of a layer, as a share of that of the layer after it.
+    "recipe.layer_decay": Option(1.0, within(0, 1, but=0)),
+    # Of the moving average of the parameters that is evaluated; 0: the last ones are.
+    "recipe.ema": Option(0.0, within(0, 1, but=1)),
+    # Only the classes of the training set count in the loss.
+    "recipe.mask_classes": Option(False),
     # Batch norms keep those of the pre-training.
     "recipe.freeze_statistics": Option(False),
     #
@@ -94,6 +112,10 @@ OPTIONS: dict[str, Option] = {
     "method.learning_rate": Option(1e-3, at_least(0)),
     # The method's own (kappa of FTP, lambda of L2-SP, ...); None: its default.
     "method.strength": Option(float),
+    # The head is not held even where it is no new one.
+    "method.free_head": Option(False),
+    # A finished run with io.keep_anchor, whose anchor and radii go on.
+    "method.anchor_from": Option(str, path),
     #
     "evaluation.tests": Option({}),  # name -> "<builder>:<split>"
     "evaluation.id": Option("id"),  # which of the tests is in-distribution
@@ -104,6 +126,8 @@ OPTIONS: dict[str, Option] = {
     # Images a test set, chosen once at random, of each class its share; 0: all.
     "evaluation.limit": Option(0, whole(0)),
     "evaluation.batch_size": Option(256, BATCH),
+    # Also the model before it is fine-tuned, unless its head is new.
+    "evaluation.before": Option(True),
     # Steps between two looks at ID validation; 0: an epoch.
     "evaluation.validate_every": Option(0, whole(0)),
     # Steps between two values of radii and drifts.
@@ -122,6 +146,8 @@ OPTIONS: dict[str, Option] = {
     "io.save_every": Option(200, whole(1)),  # steps between two checkpoints
     # A finished run of the same start, whose parameters are used instead of training.
     "io.trained_from": Option(str, path),
+    # Save anchor and radii beside the parameters, for a run that goes on with them.
+    "io.keep_anchor": Option(False),
 }
 GROUPS = ("data", "model", "recipe", "method", "evaluation", "io")
 
@@ -206,11 +232,17 @@ def _check_weights(config: Config) -> None:
             "io.weights: expected a file, hf:organisation/name, the folder of a"
             f" finished run, or {RANDOM!r}; got none."
         )
-    if config.model.start == "loaded head" and config.io.weights == RANDOM:
+    start = config.model.start
+    if start in ("loaded head", "zero-shot head") and config.io.weights == RANDOM:
         raise SettingError(
-            "io.weights: a loaded head needs a file or the folder of a finished run;"
-            f" got {RANDOM!r}."
+            f"io.weights: a {start} needs a file or a finished run; got {RANDOM!r}."
         )
+    for name, rows in config.model.head_rows.items():
+        each(whole(0))(f"model.head_rows.{name}", rows)
+        if not rows:
+            raise SettingError(
+                f"model.head_rows.{name}: expected at least one, got none."
+            )
 
 
 def _check_batches(recipe: Config) -> None:

@@ -16,6 +16,33 @@ def pairs(
     return tuple((rate, strength) for strength in strengths for rate in rates)
 
 
+def sequence(
+    run: Config,
+    *,
+    domains: tuple[str, ...] = (),
+    classes_per_task: int = 0,
+    new_anchor: bool = True,
+) -> Config:
+    """The run of `experiments.continual`, on one task after the other.
+
+    Args:
+      run: its data are those of a task, or of all tasks.
+      domains: one a task, in place of "{domain}" in `data.train`, `data.validation` and
+        the ID test set.
+      classes_per_task: how many classes of the data a task adds, instead.
+      new_anchor: methods hold a task's weights near what the task before left, not near
+        what was pre-trained.
+    """
+    run.sequence = ConfigDict(
+        {
+            "domains": domains,
+            "classes_per_task": classes_per_task,
+            "new_anchor": new_anchor,
+        }
+    )
+    return run
+
+
 def study(
     run: Config,
     settings: Mapping[str, tuple[Setting, ...]],

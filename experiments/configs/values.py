@@ -24,6 +24,12 @@ def path(name: str, value: Any) -> None:
         raise SettingError(f"{name}: a path cannot hold the character NUL.")
 
 
+def text(name: str, value: Any) -> None:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise SettingError(f"{name}: expected a text, got {value!r}.")
+
+
 def anything(name: str, value: Any) -> None:
     """Any value of its type."""
 

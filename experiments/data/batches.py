@@ -12,7 +12,6 @@ import grain
 import numpy as np
 from absl import flags
 
-from experiments.data.corruptions import corrupt
 from experiments.data.sources import Source
 from experiments.data.transforms import Size, augment, centre_crop, height_width
 
@@ -208,6 +207,8 @@ def evaluation_batches(
         for index in map(int, chosen[first : first + sizes.batch_size]):
             element = crop(source[index])
             if corruption is not None and severity is not None:
+                from experiments.data.corruptions import corrupt  # few look at any
+
                 own = np.random.SeedSequence([seed, index]).generate_state(1)
                 image = corrupt(element["image"], corruption, severity, int(own[0]))
                 element["image"] = image

@@ -1,6 +1,7 @@
 """Decodes the records of a data set, and keeps what was decoded."""
 
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,20 +44,6 @@ class Target:
     mirrored: Callable[[np.ndarray], np.ndarray] = mirrored
 
 
-@dataclasses.dataclass(frozen=True)
-class Part(Sequence[Record]):
-    """Some of the records, each read when it is indexed."""
-
-    records: Sequence[Record]
-    indices: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.records[int(self.indices[index])]
-
-
 class Examples:
     """Decodes records, and keeps what it decoded until the memory it may take is full.
 
@@ -80,15 +67,14 @@ class Examples:
         self._kept: dict[int, dict[str, Any]] = {}
         self._left = self._most = most_bytes
 
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """`(n,)`, int32; read without decoding an image."""
+        return np.array([record[LABEL.name] for record in self.records], np.int32)
+
     def keeping(self, most_bytes: int = MOST_BYTES) -> "Examples":
         """The same examples, which are kept once they are decoded."""
         return Examples(self.records, self._target, self._feature, most_bytes)
-
-    def part(self, indices: np.ndarray) -> "Examples":
-        """Some of the examples, of which none is kept yet."""
-        return Examples(
-            Part(self.records, indices), self._target, self._feature, self._most
-        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -119,6 +105,34 @@ class Examples:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_left": self._most}
+
+
+class Part:
+    """Some of the examples; of a classification, with labels of their own.
+
+    Attributes:
+      labels: `(n,)`, int32; of a dense target without a meaning.
+    """
+
+    def __init__(
+        self, whole: "Examples | Part", places: np.ndarray, labels: np.ndarray
+    ):
+        """`whole` are `Examples`, or a part; `places` those in it that are taken."""
+        self.labels = labels
+        self._whole, self._places = whole, places
+
+    def keeping(self, most_bytes: int = MOST_BYTES) -> "Part":
+        """The same examples, which are kept once they are decoded."""
+        return Part(self._whole.keeping(most_bytes), self._places, self.labels)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self._whole[int(self._places[index])]
+        if LABEL.name not in example:
+            return example
+        return {**example, LABEL.name: int(self.labels[index])}
 
 
 def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.ndarray:

@@ -1,9 +1,9 @@
 """From a spec such as `pacs:photo_train` to images and labels that can be indexed."""
 
 import dataclasses
-import functools
 import importlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
 from experiments.data.checked import check
-from experiments.data.examples import LABEL, MASK, Examples, Record, Target
+from experiments.data.examples import (
+    LABEL,
+    MASK,
+    Examples,
+    Part,
+    Record,
+    Target,
+)
 from experiments.data.folders import DataSet, Listing
 
 # Modules of this folder, each with a `DATA_SET`, or one for each target after a slash;
@@ -46,18 +53,55 @@ class Source:
     target: Target
     class_names: tuple[str, ...]
     ignore_label: int | None
-    examples: Examples
+    examples: Examples | Part
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
-    @functools.cached_property
+    @property
     def labels(self) -> np.ndarray:
         """`(n,)`, int32; read without decoding an image. Only for classification."""
         if self.target != LABEL:
             raise DataError(f"{self.name} has a mask for each image, not a label.")
-        return np.array([r["label"] for r in self.examples.records], np.int32)
+        return self.examples.labels
+
+    @property
+    def occurring(self) -> tuple[bool, ...]:
+        """Of each class, whether an image has it. Only for classification."""
+        return tuple(np.isin(np.arange(self.num_classes), self.labels).tolist())
+
+    def of_classes(self, names: Sequence[str], part: str = "") -> "Source":
+        """Only the images of some classes; it shares the images that were decoded.
+
+        Args:
+          names: classes in the order of their labels; without any, as they are.
+          part: such as `4:6`: of these only the labels 4 and 5 are taken, "" for all.
+
+        Raises:
+          DataError: it has no such class, or no image of these.
+        """
+        names = tuple(names) or self.class_names
+        if unknown := sorted({*names} - {*self.class_names}):
+            raise DataError(
+                f"data.classes: {self.name} has no {', '.join(unknown[:8])}; its"
+                f" classes are {', '.join(self.class_names[:8])} and so on."
+            )
+        bounds = re.fullmatch(r"(\d+):(\d+)", part or f"0:{len(names)}")
+        first, last = map(int, bounds.groups()) if bounds else (0, 0)
+        if not first < last <= len(names):
+            raise DataError(
+                f"{self.name}#{part}: expected a part of the {len(names)} classes, such"
+                " as #4:6."
+            )
+        new = {self.class_names.index(names[i]): i for i in range(first, last)}
+        (places,) = np.nonzero(np.isin(self.labels, [*new]))
+        if not len(places):
+            raise DataError(f"{self.name}#{part} holds no images.")
+        labels = np.array([new[old] for old in self.labels[places].tolist()], np.int32)
+        return dataclasses.replace(
+            self, class_names=names, examples=Part(self.examples, places, labels)
+        )
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -72,11 +116,12 @@ class Source:
         """
         if share == 1:
             return self
-        groups = np.zeros(len(self)) if self.target.dense else self.labels
+        labels = np.zeros(len(self)) if self.target.dense else self.labels
         order = np.random.default_rng(seed).permutation(len(self))
-        members = [order[groups[order] == group] for group in np.unique(groups)]
+        members = [order[labels[order] == label] for label in np.unique(labels)]
         kept = [group[: max(1, round(share * len(group)))] for group in members]
-        part = self.examples.part(np.sort(np.concatenate(kept)))
+        places = np.sort(np.concatenate(kept))
+        part = Part(self.examples, places, labels[places])
         return dataclasses.replace(self, examples=part)
 
     def cached(self) -> "Source":

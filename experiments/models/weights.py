@@ -102,6 +102,24 @@ def load_weights(
     replace(model, lambda name, leaf: arrays.get(name, leaf))
 
 
+def head_outputs(model: Any, path: str | pathlib.Path) -> int:
+    """How many outputs the head in a file has, such as one a class; 0 without a head.
+
+    Raises:
+      WeightsError: the file cannot be had or read, or is of another model.
+    """
+    path = located(path)
+    stored = contents(path)
+    table = _choose(model, list(stored), path)
+    biases = [
+        array.shape
+        for name, array in stored.items()
+        for _, paths in _matches(table, name)
+        if paths == ("head/bias",)
+    ]
+    return biases[0][0] if biases and biases[0] else 0
+
+
 def _choose(model: Any, names: list[str], path: pathlib.Path) -> Table:
     """The table that gives most arrays a place, if it is one for this backbone."""
 

@@ -9,7 +9,13 @@ import pandas as pd
 
 from experiments.methods import METHODS
 from experiments.report.comparison import Comparison, comparable, is_probe
-from experiments.report.measures import Column, Frame, column, measures
+from experiments.report.measures import (
+    Column,
+    Frame,
+    column,
+    measures,
+    sequence_measures,
+)
 from experiments.schema import GROUPS, StudyError
 from experiments.statistics import Interval, interval
 from experiments.studies import Record
@@ -40,6 +46,7 @@ def _row(record: Record) -> dict[str, Any]:
         "score": selection_score(record),
         "record": record,
         **measures(record["evaluation"], metric(record), record["id_val"]),
+        **sequence_measures(record.get("tasks"), metric(record)),
     }
 
 
@@ -166,8 +173,14 @@ class Group:
         """The column that robustness is read off: OOD, else corruptions, if any."""
         return next((key for key in self.headline if key != "id"), None)
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the runs are sequences of tasks."""
+        return "forgetting" in self.columns
+
     def column(self, key: str | None) -> Column:
-        return column(str(key), self.metric)
+        name = "average" if self.is_sequence and key == "id" else str(key)
+        return column(name, self.metric)
 
     def of(self, method: str) -> list[Trial]:
         return [trial for trial in self.trials if trial.method == method]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from experiments.schema import GROUPS
@@ -28,6 +29,10 @@ _COLUMNS: dict[str, tuple] = {
     "id": ("ID test", "In-distribution test set."),
     "ood": ("OOD", "Mean over the out-of-distribution test sets."),
     "corruption": ("Corrupted", "Mean over corruptions and severities of the ID test."),
+    "average": ("Average", "Mean over the tasks of a sequence, after the last."),
+    "learned": ("Learned", "Mean over the tasks, each right after it was learned."),
+    "forgetting": ("Forgotten", "Mean of a task's best minus its last.", False),
+    "backward": ("Backward", "Mean change of a task by those after it, in points."),
     "relative_robustness": ("OOD / ID", "Relative robustness, %.", True, 100.0, 1),
     "corruption_robustness": ("Corr. / ID", "Relative robustness, %.", True, 100.0, 1),
     "macro_accuracy": ("Macro", "Mean recall of the classes.", True, 100.0, 1),
@@ -82,10 +87,11 @@ def column(key: str, of: Metric) -> Column:
     name, _, place = key.partition("@")
     test = key.partition("/")[2].replace("_", " ")
     label, hint, *own = _COLUMNS.get(name, (test, f"Test set {test}."))
+    higher = own[0] if own else of.higher_is_better
     if name.endswith("robustness") and not of.higher_is_better:
         label = " / ".join(reversed(label.split(" / ")))
-    look: Any = own or (of.higher_is_better, of.scale, 1 if of.unit == "%" else 2)
-    return Column(label + _PLACES[place], hint, *look)
+    look: Any = own[1:] or (of.scale, 1 if of.unit == "%" else 2)
+    return Column(label + _PLACES[place], hint, higher, *look)
 
 
 def measures(
@@ -117,6 +123,28 @@ def measures(
     row |= {f"{x}@{place}": means[x][place] for x in ("ece", "nll") for place in GROUPS}
     row |= _parts(tests[of.name][group == "corruption"])
     return {k: float(v) for k, v in row.items() if v is not None and math.isfinite(v)}
+
+
+def sequence_measures(
+    tasks: Mapping[str, Sequence[float | None]] | None, of: Metric
+) -> dict[str, float]:
+    """The columns of a sequence of tasks; none of a single training.
+
+    Args:
+      tasks: in their order, the headline metric on each after each was learned.
+      of: the headline metric.
+    """
+    if not tasks:
+        return {}
+    sign = 1 if of.higher_is_better else -1
+    after: Frame = sign * pd.DataFrame(tasks, dtype=float)
+    learned = pd.Series(np.diag(after), after.columns)
+    last = after.iloc[-1]
+    return {
+        "learned": sign * float(learned.mean()),
+        "forgetting": float((after.max() - last).mean()),
+        "backward": sign * float((last - learned)[:-1].mean()),
+    }
 
 
 def _parts(values: Frame) -> dict[str, float]:

@@ -184,6 +184,21 @@ def severity(group: Group, figure: Figure) -> None:
     axes.set(xlabel="Severity (0: clean)", ylabel=f"Mean ({short(group.metric.unit)})")
 
 
+@plot("tasks", "Task after task", "Lines of the mean over tasks learned so far.")
+def tasks(group: Group, figure: Figure) -> None:
+    if not group.is_sequence:
+        return
+    axes = figure.subplots()
+    for trial in group.chosen.values():
+        each = [np.array([*r["tasks"].values()], float).T for r in trial.records]
+        mean = group.metric.scale * np.mean(each, axis=0)  # after, by task
+        so_far = [mean[i, : i + 1].mean() for i in range(len(mean))]
+        axes.plot(range(1, len(mean) + 1), so_far, **mark(trial))
+        axes.set_xticks(range(1, len(mean) + 1))
+    label = f"Mean over these tasks ({short(group.metric.unit)})"
+    axes.set(xlabel="Tasks learned", ylabel=label)
+
+
 # ---- Layers and training -----------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import configs, quickstart, sweep
+from experiments import configs, continual, quickstart, sweep
 from experiments.configs.base import check
 from experiments.configs.pacs import VARIANTS
 from experiments.data.corruptions import CORRUPTIONS
@@ -40,12 +40,22 @@ STUDIES = [
     ("camvid", "study"),
     ("camvid", "study:new"),
 ]
+SEQUENCES = [
+    ("continual", "pacs"),
+    ("continual", "office"),
+    ("imagenet_r_continual", ""),
+]
 SWEEPS = [
     *STUDIES,
     ("pacs", "kappa:resnet18-trunk,probed"),
     ("pacs", "kappa:resnet18-trunk,new,variants"),
 ]
-LOADED = [(name, part) for name in NAMES for part in PARTS.get(name, ("",))]
+LOADED = [
+    (name, part)
+    for name in NAMES
+    for part in PARTS.get(name, ("",))
+    if "continual" not in name  # studies of sequences
+]
 SETTINGS = 6  # of each method, in every study
 
 
@@ -81,7 +91,10 @@ def test_every_configuration_can_be_run_with_every_method(name, part):
         ("pacs", "study:resnet18-trunk,old"),
         ("pacs", "kappa:resnet18-trunk,new,foo"),
         ("camvid", "study:old"),
-        *((name, "tenth") for name in ("camvid", "digits", "domainnet", "pacs")),
+        *(
+            (name, "tenth")
+            for name in ("continual", "camvid", "digits", "domainnet", "pacs")
+        ),
     ],
 )
 def test_a_part_that_there_is_not_is_refused(name, part):
@@ -96,6 +109,16 @@ def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
         checked(sweep.configured(config, planned, tmp_path))
         strength = METHODS[planned.method].strength
         assert (strength is None) == (planned.setting.strength is None)
+
+
+@pytest.mark.parametrize(("name", "part"), SEQUENCES)
+def test_every_sequence_can_be_run(name, part, tmp_path):
+    config = load(name, part)
+    for planned in sweep.planned("tune", sweep.settings(config), (0,)):
+        run = sweep.configured(config, planned, tmp_path)
+        continual.check_sequence(run)
+        del run.sequence
+        checked(run)
 
 
 @pytest.mark.parametrize(("name", "part"), STUDIES)
@@ -145,7 +168,7 @@ def test_the_command_lines_of_a_docstring_parse(name, monkeypatch):
 
 def require_accepted(job, arguments, monkeypatch):
     """Fails unless the job, one with a configuration, takes these arguments."""
-    assert job in ("experiments.train", "experiments.sweep")
+    assert job.removeprefix("experiments.") in ("train", "sweep", "continual")
     monkeypatch.chdir(ROOT)
     values = flags.FlagValues()
     flags.DEFINE_string("out", None, "", flag_values=values, required=True)
@@ -153,7 +176,7 @@ def require_accepted(job, arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", [job, *arguments])  # what it reads itself
     assert values(sys.argv) == [job]
     config = values["config"].value
-    assert ("run" in config) == (job == "experiments.sweep")
+    assert ("run" in config) == (job != "experiments.train")
 
 
 # Says what it was called with, a command a line, instead of running it.

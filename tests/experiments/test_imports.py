@@ -11,8 +11,8 @@ ROOT = pathlib.Path(next(iter(experiments.__path__)))
 # From the top down: a room imports those that come after it, never one before.
 ROOMS = (
     *("sweep", "studies", "train", "setup", "cli", "start", "evaluation", "run_folder"),
-    *("schema", "step", "records", "tasks", "methods", "models", "configs", "data"),
-    "files",
+    *("schema", "step", "optimizer", "records", "tasks", "methods", "models"),
+    *("configs", "data", "files"),
 )
 
 

@@ -30,6 +30,12 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
         "accumulate": 2,
         "label_smoothing": 0.1,
         "freeze_statistics": True,
+        "decay_each": "epoch",
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "layer_decay": 0.9,
+        "ema": 0.99,
+        "mask_classes": True,
     }
     default = base.get_config().recipe
     for name, value in chosen.items():
@@ -40,6 +46,9 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
     assert training.recipe == FrozenConfigDict(chosen)
     assert (training.method, training.warmup_steps) == ("l2-sp", 3)
     assert training.held == Held(exclude=("^head/",))
+    assert training.layers[-1] == "head/bias"
+    assert training.allowed == set_up(config).train.occurring
+    assert (float(set_up(config).knobs.seed), training.steps_per_epoch) == (0, 6)
     assert hash(training) == hash(
         set_up(small_config(method="l2-sp", **chosen)).training
     )
@@ -113,6 +122,10 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"data.image_size": (64, 0)}, "data.image_size: expected a whole number"),
         ({"data.scale": (0.5,)}, r"data.scale: expected two numbers.*\(0.5,\)"),
         ({"data.resize": 8}, r"data.resize: .* shorter side .*\(16, 16\).* got 8"),
+        ({"decay_each": "year"}, "decay_each: expected one of step, epoch"),
+        ({"mixup": -0.1}, "mixup: expected a finite number from 0 on"),
+        ({"layer_decay": 0.0}, r"layer_decay: .* in \[0, 1\], not 0, got 0"),
+        ({"ema": 1.0}, r"ema: .* in \[0, 1\], not 1, got 1"),
         ({"clip_norm": -1.0}, "clip_norm: expected a finite number from 0 on"),
         ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
         ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),

@@ -11,18 +11,17 @@ from flax import nnx
 from ml_collections import FrozenConfigDict
 from sklearn.linear_model import LogisticRegression
 
-from experiments import start
+from experiments import probing
 from experiments.configs import base
 from experiments.methods import METHODS, Held, only
 from experiments.models.layers import batch_norm, normalise
+from experiments.optimizer import layer_scales, schedule
 from experiments.step import (
     Knobs,
     Training,
-    TrainState,
-    init_method,
+    init_state,
     predict,
     rule,
-    schedule,
     train_step,
 )
 from experiments.tasks.classification import TASK, accuracy, logistic_regression
@@ -50,6 +49,29 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
 
 def test_without_warm_up_the_first_step_has_the_highest_rate():
     assert schedule(recipe(steps=10), 0, 0.5)(0) == 0.5
+
+
+def test_the_rate_stays_the_same_for_an_epoch_where_the_recipe_says_so():
+    smooth = schedule(recipe(steps=12), 0, 0.5)
+    held = schedule(recipe(steps=12, decay_each="epoch"), 0, 0.5, 4)
+    assert [held(i) for i in range(12)] == [smooth(i // 4 * 4) for i in range(12)]
+
+
+def test_a_layer_has_a_share_of_the_rate_of_the_layer_after_it():
+    layers = (
+        *("backbone/conv1/kernel", "backbone/bn1/scale"),
+        *("backbone/layer1/0/conv1/kernel", "backbone/layer1/0/bn1/scale"),
+        *("backbone/layer1/1/conv1/kernel", "backbone/norm/scale", "head/kernel"),
+    )
+    scales = layer_scales(layers, 0.5)
+    assert [*scales.values()] == [0.125, 0.125, 0.25, 0.25, 0.5, 1.0, 1.0]
+    params = {"a": {"0": {"kernel": jnp.ones(2)}}, "head": {"kernel": jnp.ones(2)}}
+    fixed = training(steps=10, layer_decay=0.5, optimizer="sgd", momentum=0.0)
+    fixed = fixed._replace(layers=("a/0/kernel", "head/kernel"))
+    method = rule(fixed, Knobs(0.1, 0.0))
+    new, _ = method.step(params, method.init(params), params, None)
+    np.testing.assert_allclose(new["a"]["0"]["kernel"], 0.95)
+    np.testing.assert_allclose(new["head"]["kernel"], 0.9)
 
 
 def test_leaves_that_do_not_match_stand_still_even_under_weight_decay():
@@ -104,7 +126,7 @@ def test_frozen_statistics_train_the_network_that_is_tested(freeze):
     before = jax.tree.map(np.array, statistics)
     fixed = training(graphdef, steps=1, freeze_statistics=freeze)
     knobs = Knobs(1e-3, 0.0)
-    given = TrainState(params, statistics, init_method(fixed, knobs, params))
+    given = init_state(fixed, knobs, params, statistics)
     state, scalars = train_step(fixed, knobs, given, batch, None)
     for leaf in jax.tree.leaves((given.params, given.method)):
         assert leaf.is_deleted(), "a step must not hold the state twice"
@@ -142,8 +164,8 @@ def test_a_class_without_examples_is_never_predicted():
 
 def test_the_strength_of_a_probe_is_chosen_on_the_validation_set():
     train, validation = features(4), features(4, seed=1)
-    head = start.best_head(start.Probing(train, validation), TASK, 4)
-    heads = [logistic_regression(train, 4, c) for c in start.STRENGTHS]
+    head = probing.best_head(probing.Probing(train, validation), TASK, 4)
+    heads = [logistic_regression(train, 4, c) for c in probing.STRENGTHS]
     best = max(accuracy(head, validation) for head in heads)
     assert accuracy(head, validation) == best
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import records, start, train
+from experiments import probing, records, start, train
 from experiments.data import DataError
 from experiments.methods import METHODS
 from mocked_runs import IMAGES, QUIET, in_a_child, small_config
@@ -157,9 +157,8 @@ def test_accumulation_leaves_every_image_on_its_device():
         """
         setup = train.set_up(small_config(batch_size=64, accumulate=4))
         begin = setup.start.params, setup.start.statistics
-        params, statistics = setup.placement.replicated(begin)
-        method = train.init_method(setup.training, setup.knobs, params)
-        state = train.TrainState(params, statistics, method)
+        begin = setup.placement.replicated(begin)
+        state = train.init_state(setup.training, setup.knobs, *begin)
         batch, _ = train.next_batches(setup.placement, train.iterators(setup))
         step = train.train_step.lower(
             setup.training, setup.knobs, state, batch, None
@@ -182,13 +181,13 @@ def test_what_is_sent_to_the_devices_unnoticed_ends_the_training(tmp_path, monke
 
 
 def test_a_head_is_not_probed_on_a_single_class(tmp_path, monkeypatch):
-    extract = start.extract
+    extract = probing.extract
 
     def one_class(*args):
         found = extract(*args)
         return found._replace(targets=np.zeros_like(found.targets))
 
-    monkeypatch.setattr(start, "extract", one_class)
+    monkeypatch.setattr(probing, "extract", one_class)
     for changes in ({"start": "probed head"}, {"method": "linear-probe"}):
         with pytest.raises(
             DataError, match=r"data.train: .* two classes, got 1 in cif"
@@ -198,10 +197,10 @@ def test_a_head_is_not_probed_on_a_single_class(tmp_path, monkeypatch):
 
 def test_a_head_is_probed_on_no_more_images_than_a_fit_bears(monkeypatch):
     config = small_config(start="probed head")
-    probing = lambda: start.Shared().probing(start.origin(config))
-    whole = probing()
-    monkeypatch.setattr(start, "EXAMPLES", IMAGES // 2)
-    thin = probing()
+    features = lambda: start.Shared().probing(start.origin(config))
+    whole = features()
+    monkeypatch.setattr(probing, "EXAMPLES", IMAGES // 2)
+    thin = features()
     assert [len(f.targets) for f in whole] == [IMAGES, IMAGES]
     assert [len(f.targets) for f in thin] == [IMAGES // 2, IMAGES]
     rows = {row.tobytes() for row in whole.train.vectors}

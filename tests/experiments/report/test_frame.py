@@ -6,9 +6,10 @@ import pytest
 
 from experiments.report.frame import groups, rate_words
 from experiments.report.frontier import frontier
-from experiments.report.measures import column, layers
+from experiments.report.measures import column, layers, sequence_measures
 from experiments.report.sentences import cards, sentences
 from experiments.report.tables import Best, tables
+from experiments.tasks.task import Metric
 from run_records import read_back, record
 
 T_2 = 4.302652729911275  # Student's t, 97.5 %, two degrees of freedom
@@ -42,6 +43,18 @@ def only_group(*records):
 def table(group, title):
     (found,) = [t for t in tables(group) if t.title == title]
     return found.cells
+
+
+def test_what_a_sequence_of_tasks_learned_and_forgot():
+    after = {"a": [0.9, 0.5, 0.7], "b": [0.1, 0.8, 0.4], "c": [0.0, 0.2, 0.6]}
+    hand = {"learned": 2.3 / 3, "forgetting": 0.6 / 3, "backward": -0.3}
+    assert sequence_measures(after, Metric("accuracy")) == pytest.approx(hand)
+    angles = {name: [1 - x for x in row] for name, row in after.items()}
+    less = sequence_measures(angles, Metric("angle", higher_is_better=False))
+    assert less["forgetting"] == pytest.approx(hand["forgetting"])
+    assert less["learned"] == pytest.approx(1 - hand["learned"])
+    assert less["backward"] == pytest.approx(0.3)
+    assert sequence_measures(None, Metric("accuracy")) == {}
 
 
 def test_means_and_intervals_are_students():
