@@ -1,7 +1,6 @@
 """From a spec such as `pacs:photo_train` to images and labels that can be indexed."""
 
 import dataclasses
-import importlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -10,27 +9,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
-from experiments.data.checked import check
-from experiments.data.examples import (
-    LABEL,
-    MASK,
-    Examples,
-    Part,
-    Record,
-    Target,
-)
-from experiments.data.folders import DataSet, Listing
-
-# Modules of this folder, each with a `DATA_SET`, or one for each target after a slash;
-# imported when one is asked for.
-DATA_SETS = (
-    *("pacs", "camvid", "image_folder", "mask_folder", "list", "digits"),
-    *("pascal_context/semseg", "pascal_context/parts", "pascal_context/normals"),
-)
+from experiments.data.examples import LABEL, MASK, Examples, Part, Target
+from experiments.data.folders import Listing
+from experiments.data.sets import DATA_SETS, data_set, listed, ordered, split_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +143,7 @@ def open_source(
         )
     data = _data_dir(data_dir)
     if name in DATA_SETS:
-        return _ours(spec, _listed(spec, data, source_dir)[0])
+        return _ours(spec, listed(spec, data, source_dir)[0])
     return _of_tfds(spec, _built_in(name, data), split, targets)
 
 
@@ -170,9 +154,10 @@ def listed_anew(
 ) -> str | None:
     """What tells the images of a folder from others, `None` if no spec reads them."""
     data = _data_dir(data_dir)
-    named = [(spec.partition(":")[0], spec) for spec in specs]
+    wholes = [spec.partition("#")[0] for spec in specs]
+    named = [(spec.partition(":")[0], spec) for spec in wholes]
     digests = {
-        (name, _listed(spec, data, source_dir)[1])
+        (name, listed(spec, data, source_dir)[1])
         for name, spec in named
         if name in DATA_SETS
     }
@@ -187,73 +172,26 @@ def _data_dir(folder: str | os.PathLike | None) -> Path:
 # ---- Sets of this project ----------------------------------------------------------
 
 
-def _data_set(name: str) -> DataSet:
-    module, _, target = name.partition("/")
-    held = importlib.import_module(f"experiments.data.{module}").DATA_SET
-    return held[target] if target else held
-
-
-def _split(spec: str) -> str:
-    """Splits, slices and sums of them; a list may be called as its file is."""
-    name, _, split = spec.partition(":")
-    return _data_set(name).aliases.get(split, split).replace(".txt", "")
-
-
-def _listed(
-    spec: str, data: Path, source_dir: str | os.PathLike | None
-) -> tuple[Listing, str]:
-    """What a set holds; and what tells its folder, which was checked, from others."""
-    name, _, _ = spec.partition(":")
-    data_set = _data_set(name)
-    if not data_set.layout:
-        return data_set.listing(Path()), ""
-    if source_dir is None:
-        raise DataError(
-            f"{name} needs source_dir, a folder with the layout {data_set.layout}."
-        )
-    root, folder = Path(source_dir).expanduser(), name.partition("/")[0]
-    try:
-        root = root / folder if (root / folder).is_dir() else root
-        listing = data_set.listing(root)
-        splits = listing.splits
-        if listing.lists:  # few need them all
-            names = {part.partition("[")[0] for part in _split(spec).split("+")}
-            splits = {name: splits[name] for name in splits if name in names}
-        asked = listing._replace(splits=splits)
-        counted, digest = check(name, data_set, asked, root, data)
-        return listing._replace(splits=listing.splits | counted.splits), digest
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
-        raise DataError(f"{name} cannot be read from {root}: {error}.") from error
-
-
 def _ours(spec: str, listing: Listing) -> Source:
-    data_set = _data_set(spec.partition(":")[0])
+    of_set = data_set(spec.partition(":")[0])
     held = {
         part: tfds.core.SplitInfo(part, [len(records)], 0, None)
         for part, records in listing.splits.items()
     }
     try:
-        slices = AbstractSplit.from_spec(_split(spec)).to_absolute(held)
+        slices = AbstractSplit.from_spec(split_of(spec)).to_absolute(held)
     except (AssertionError, ValueError) as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     records = [
         record
         for part in slices
-        for record in _ordered(listing, part.splitname)[part.from_ : part.to]
+        for record in ordered(listing, part.splitname)[part.from_ : part.to]
     ]
     if not records:
         raise DataError(f"{spec} cannot be read: it holds no images.")
-    target = data_set.target
+    target = of_set.target
     examples = Examples(records, target, target.name)
-    return Source(spec, target, listing.class_names, data_set.ignore_label, examples)
-
-
-def _ordered(listing: Listing, split: str) -> list[Record]:
-    """As TFDS would keep them, by a hash of their names: a slice is a fair sample."""
-    place = Hasher(split).hash_key
-    return sorted(listing.splits[split], key=lambda record: place(record["name"]))
+    return Source(spec, target, listing.class_names, of_set.ignore_label, examples)
 
 
 # ---- Sets of TFDS ------------------------------------------------------------------
