@@ -8,6 +8,7 @@ content from another, and is the same for a copy of the folder elsewhere.
 
 import hashlib
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -17,13 +18,49 @@ from rich.progress import track
 
 from experiments.data import DataError
 from experiments.data.examples import Examples, Record, named
-from experiments.data.folders import SUFFIXES, DataSet, Listing, name_below
+from experiments.data.folders import (
+    SUFFIXES,
+    DataSet,
+    Listing,
+    data_set,
+    name_below,
+    split_of,
+)
 
 DIGITS = 16  # of a digest
 
 
+def listed(
+    spec: str, data: Path, source_dir: str | os.PathLike | None
+) -> tuple[Listing, str]:
+    """What a set holds; and what tells its folder, which was checked, from others."""
+    name, _, _ = spec.partition(":")
+    of_set = data_set(name)
+    if not of_set.layout:
+        return of_set.listing(Path()), ""
+    if source_dir is None:
+        raise DataError(
+            f"{name} needs source_dir, a folder with the layout {of_set.layout}."
+        )
+    root, folder = Path(source_dir).expanduser(), name.partition("/")[0]
+    try:
+        root = root / folder if (root / folder).is_dir() else root
+        listing = of_set.listing(root)
+        splits = listing.splits
+        if listing.lists:  # few need them all
+            names = {part.partition("[")[0] for part in split_of(spec).split("+")}
+            splits = {name: splits[name] for name in splits if name in names}
+        asked = listing._replace(splits=splits)
+        counted, digest = check(name, of_set, asked, root, data)
+        return listing._replace(splits=listing.splits | counted.splits), digest
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
+        raise DataError(f"{name} cannot be read from {root}: {error}.") from error
+
+
 def check(
-    name: str, data_set: DataSet, listing: Listing, root: Path, data_dir: Path
+    name: str, of_set: DataSet, listing: Listing, root: Path, data_dir: Path
 ) -> tuple[Listing, str]:
     """The images that count, and sixteen digits that tell those in `root` from others.
 
@@ -49,7 +86,7 @@ def check(
         note.parent.mkdir(parents=True, exist_ok=True)  # fails before all is read
         if not listing.lists:
             _mention_others(root, set(files))
-        noted = [*map(str, _blank(name, data_set, listing)), _digest(root, files)]
+        noted = [*map(str, _blank(name, of_set, listing)), _digest(root, files)]
         note.write_text(" ".join(noted))
     left_out, place = {*map(int, noted[:-1])}, itertools.count()
     splits = {
@@ -77,9 +114,9 @@ def _digest(root: Path, files: list[Path]) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def _blank(name: str, data_set: DataSet, listing: Listing) -> list[int]:
+def _blank(name: str, of_set: DataSet, listing: Listing) -> list[int]:
     """Reads every example, and says which have no pixel that counts."""
-    target, classes = data_set.target, len(listing.class_names)
+    target, classes = of_set.target, len(listing.class_names)
     records = [record for split in listing.splits.values() for record in split]
     examples = Examples(records, target, target.name)
     console = Console(stderr=True)
@@ -92,7 +129,7 @@ def _blank(name: str, data_set: DataSet, listing: Listing) -> list[int]:
     ):
         values = np.asarray(examples[i][target.name])
         counts = values < classes if classes else values != 0
-        wrong = values[~counts & (values != data_set.ignore_label)]
+        wrong = values[~counts & (values != of_set.ignore_label)]
         if classes and wrong.size:
             raise DataError(
                 f"{named(records[i][target.name])} has the class {wrong.max()}; the "

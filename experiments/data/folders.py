@@ -1,14 +1,23 @@
 """What a data set that is read from a folder is, and which images a folder holds."""
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tensorflow_datasets.core.hashing import Hasher
+
 from experiments.data import DataError
 from experiments.data.examples import LABEL, Record, Target
 
+# Modules of this folder, each with a `DATA_SET`, or one for each target after a slash;
+# imported when one is asked for.
+DATA_SETS = (
+    *("pacs", "camvid", "image_folder", "mask_folder", "list", "digits"),
+    *("pascal_context/semseg", "pascal_context/parts", "pascal_context/normals"),
+)
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 PARTS = ("train", "val", "test")
 
@@ -46,6 +55,25 @@ class DataSet(NamedTuple):
     target: Target = LABEL
     ignore_label: int | None = None
     aliases: Mapping[str, str] = {}
+
+
+def data_set(name: str) -> DataSet:
+    """One of `DATA_SETS`."""
+    module, _, target = name.partition("/")
+    held = importlib.import_module(f"experiments.data.{module}").DATA_SET
+    return held[target] if target else held
+
+
+def split_of(spec: str) -> str:
+    """Splits, slices and sums of them; a list may be called as its file is."""
+    name, _, split = spec.partition(":")
+    return data_set(name).aliases.get(split, split).replace(".txt", "")
+
+
+def ordered(listing: Listing, split: str) -> list[Record]:
+    """As TFDS would keep them, by a hash of their names: a slice is a fair sample."""
+    place = Hasher(split).hash_key
+    return sorted(listing.splits[split], key=lambda record: place(record["name"]))
 
 
 def record(root: Path, path: Path, **target: Any) -> Record:

@@ -23,9 +23,8 @@ import numpy as np
 import scipy.io
 
 from experiments.data import DataError
-from experiments.data.examples import MASK, Target
+from experiments.data.examples import MASK, NORMALS, Target, unit_vectors
 from experiments.data.folders import DataSet, Listing, record
-from experiments.data.normals import NORMALS, unit_vectors
 
 SPLITS = ("train", "val")
 IGNORED = 255

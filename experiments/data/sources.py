@@ -12,9 +12,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
+from experiments.data.checked import listed
 from experiments.data.examples import LABEL, MASK, Examples, Part, Target
-from experiments.data.folders import Listing
-from experiments.data.sets import DATA_SETS, data_set, listed, ordered, split_of
+from experiments.data.folders import DATA_SETS, Listing, data_set, ordered, split_of
 
 
 @dataclasses.dataclass(frozen=True)

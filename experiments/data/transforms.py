@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from experiments.data.examples import LABEL, Target, mirrored
-from experiments.data.randaugment import randaugment
 
 Size = int | tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -148,6 +147,8 @@ def augment(
     box = random_box(height, width, scale, rng, aspect=size[1] / size[0])
     changed = apply(element, box, size, flip and rng.random() < 0.5, target)
     if magnitude:
+        from experiments.data.randaugment import randaugment  # few are trained so
+
         changed["image"] = randaugment(changed["image"], magnitude, rng)
     if erasing and rng.random() < erasing:
         changed["image"] = erased(changed["image"], rng)

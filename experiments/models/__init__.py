@@ -16,14 +16,14 @@ import jax.core
 import numpy as np
 from flax import nnx
 
-from experiments.models import mobilenet, resnet, small, vit
+from experiments.models import clip, mobilenet, resnet, small, swin, vit
 from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 
 __all__ = ["MODELS", "create", "is_sized", "layer_names"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     name: network
-    for module in (small, resnet, mobilenet, vit)
+    for module in (small, resnet, mobilenet, vit, swin, clip)
     for name, network in module.NETWORKS.items()
 }
 """Backbones by name; each takes `rngs`, `dtype` and options of its own."""
@@ -48,14 +48,16 @@ def create(
     Args:
       name: one of `MODELS`.
       outputs: how many numbers the head gives, such as one a class.
-      head: `Classifier` or `Segmenter` of `experiments.models.backbone`.
+      head: `Classifier`, or one of `DECODERS`, of `experiments.models.backbone`.
       rngs: for the backbone's weights.
-      options: of the backbone: `dtype` in which it computes (parameters are float32);
-        `image_size`, `epsilon`, `mean` and `std` of a vision transformer.
+      options: of the backbone, as its class describes them: `dtype` in which it
+        computes (parameters are float32), `image_size`, `drop_path`, `projected`, ...;
+        those of its size make it smaller.
 
     Returns:
-      `model(images, train=...)` maps images `(n, h, w, 3)` of 0 to 255, in uint8 or
-      float, to float32 `(n, outputs)` or, of a `Segmenter`, `(n, h, w, outputs)`;
+      `model(images, train=..., rng=...)` maps images `(n, h, w, 3)` of 0 to 255, in
+      uint8 or float, to float32 `(n, outputs)` or, with a decoder, `(n, h, w,
+      outputs)`; `rng` is a key by which paths are dropped, and without it none are.
       `model.features(images)` is what its head sees.
 
     Raises:

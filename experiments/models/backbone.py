@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from experiments.models.layers import batch_norm, normalise
 from experiments.models.naming import Table
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,19 +23,23 @@ class Backbone(nnx.Module):
     Attributes:
       tables: what its arrays are called in the files that are published.
       width: how many features it gives.
+      map_widths: of its feature maps, where these have others.
       dtype: in which it computes; parameters stay float32.
       mean: of each colour channel, in units of 255.
       std: the same.
       sized: whether it is made for one size of image, its option `image_size`.
+      image_size: side of the images, where it is.
       folded_epsilon: of the batch norms that are folded into its kernels, if they are.
     """
 
     tables: ClassVar[Sequence[Table]] = ()
     width: int
+    map_widths: tuple[int, ...] = ()
     dtype: jnp.dtype
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     sized: bool = False
+    image_size: int
     folded_epsilon: float | None = None
 
     def leaves_out(self, path: str) -> bool:
@@ -49,13 +54,35 @@ class Backbone(nnx.Module):
         shift = (jnp.array(self.mean) / jnp.array(self.std)).reshape(shape)
         return (images.astype(jnp.float32) * scale - shift).astype(self.dtype)
 
+    def check_size(self, images: jax.Array) -> None:
+        """Refuses images of another size than those that it is made for."""
+        if images.shape[1:3] != (self.image_size,) * 2:
+            raise ValueError(
+                f"images: expected {self.image_size} x {self.image_size} pixels, got"
+                f" shape {images.shape}; create the model with their image_size"
+            )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of its feature maps."""
+        return self.map_widths or (self.width,)
+
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to features `(n, h', w', width)`."""
-        raise NotImplementedError  # each network has its own
+        raise NotImplementedError  # each network has this or its own `feature_maps`
 
-    def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def feature_maps(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> list[jax.Array]:
+        """Maps images `(n, h, w, 3)` to one map or several, the finest first."""
+        return [self.feature_map(images, train=train)]
+
+    def pooled(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` to one vector each, `(n, width)` in float32."""
-        return self.feature_map(images, train=train).astype(jnp.float32).mean((1, 2))
+        *_, last = self.feature_maps(images, train=train, rng=rng)
+        return last.astype(jnp.float32).mean((1, 2))
 
 
 # ---- Heads: one prediction for an image, or one for each of its pixels ------------
@@ -77,22 +104,34 @@ class Classifier(nnx.Module):
             rngs=rngs,
         )
 
-    def features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def features(
+        self, images: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` of 0 to 255 to `(n, width)`, as the head sees."""
-        return self.backbone.pooled(images, train=train)
+        return self.backbone.pooled(images, train=train, rng=rng)
 
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` of 0 to 255 to float32 logits `(n, classes)`."""
-        return self.head(self.features(images, train=train)).astype(jnp.float32)
+        features = self.features(images, train=train, rng=rng)
+        return self.head(features).astype(jnp.float32)
 
 
 class Segmenter(nnx.Module):
-    """A 1 x 1 convolution on the feature map, enlarged to the size of the images."""
+    """A 1 x 1 convolution on a feature map, enlarged to the size of the images."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        width: int | None = None,
+        rngs: nnx.Rngs,
+    ):
         self.backbone = backbone
         self.head = nnx.Conv(
-            backbone.width,
+            width or backbone.widths[-1],
             num_classes,
             (1, 1),
             kernel_init=ZEROS,
@@ -100,21 +139,74 @@ class Segmenter(nnx.Module):
             rngs=rngs,
         )
 
-    def features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def features(
+        self, images: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` of 0 to 255 to the map `(n, h', w', width)`."""
-        return self.backbone.feature_map(images, train=train)
+        return self.backbone.feature_maps(images, train=train, rng=rng)[-1]
 
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` to float32 logits `(n, h, w, classes)`."""
-        logits = self.head(self.features(images, train=train))
-        shape = (*images.shape[:3], logits.shape[-1])
-        return jax.image.resize(logits, shape, "bilinear").astype(jnp.float32)
+        logits = self.head(self.features(images, train=train, rng=rng))
+        return _enlarged(logits, images.shape[1:3]).astype(jnp.float32)
 
+
+class MLPSegmenter(Segmenter):
+    """The same on all maps, joined as in SegFormer (Xie et al. 2021): an all-MLP head.
+
+    Each map is projected to one width and enlarged to the finest; a linear layer, batch
+    norm and a ReLU fuse them. These are as new as the head: `decoder/` in their names.
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, width: int = 256, rngs: nnx.Rngs
+    ):
+        super().__init__(backbone, num_classes, width=width, rngs=rngs)
+        self.decoder = AllMLP(backbone.widths, width, backbone.dtype, rngs)
+
+    def features(
+        self, images: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps images `(n, h, w, 3)` of 0 to 255 to the fused map `(n, h', w', c)`."""
+        maps = self.backbone.feature_maps(images, train=train, rng=rng)
+        return self.decoder(maps, train=train)
+
+
+class AllMLP(nnx.Module):
+    """Fuses maps of several sizes."""
+
+    def __init__(
+        self, widths: Sequence[int], width: int, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.projections = nnx.List(nnx.Linear(w, width, **options) for w in widths)
+        self.fuse = nnx.Linear(width * len(widths), width, use_bias=False, **options)
+        self.norm = batch_norm(width, epsilon=1e-5, **options)
+
+    def __call__(self, maps: Sequence[jax.Array], *, train: bool) -> jax.Array:
+        """Maps features `(n, h, w, c)`, the finest first, to `(n, h, w, width)`."""
+        finest = maps[0].shape[1:3]
+        projected = [
+            _enlarged(linear(x), finest)
+            for linear, x in zip(self.projections, maps, strict=True)
+        ]
+        fused = self.fuse(jnp.concatenate(projected[::-1], axis=-1))
+        return nnx.relu(normalise(self.norm, fused, train))
+
+
+def _enlarged(x: jax.Array, sides: Sequence[int]) -> jax.Array:
+    return jax.image.resize(x, (x.shape[0], *sides, x.shape[-1]), "bilinear")
+
+
+DECODERS = {"linear": Segmenter, "mlp": MLPSegmenter}
+"""Heads of dense tasks: of the last feature map, or of all."""
 
 # ---- Parameters and statistics by name ---------------------------------------------
 
 ONES = ("scale", "var")  # of norms
-TABLES = ("pos_embed", "cls")
+TABLES = ("pos_embed", "cls", "bias_table", "embedding")
 
 
 def names_and_leaves(model: nnx.Module) -> dict[str, Any]:

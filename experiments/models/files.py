@@ -164,13 +164,17 @@ def _safetensors(path: pathlib.Path) -> dict[str, Stored]:
 
 
 def _torch(path: pathlib.Path) -> dict[str, Stored]:
-    import torch
-
     zipped = zipfile.is_zipfile(path)
     if zipped:
+        from experiments.models import torchscript  # few weights are
+
         with zipfile.ZipFile(path) as file:
+            if torchscript.is_archive(file):
+                return torchscript.tensors(path)
             if any(member.compress_type for member in file.infolist()):
-                raise ValueError("it is compressed or TorchScript, not torch.save's")
+                raise ValueError("it is compressed, which torch.save's are not")
+    import torch
+
     try:
         with warnings.catch_warnings(action="ignore"):  # of formats in beta
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

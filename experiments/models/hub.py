@@ -10,7 +10,10 @@ from experiments.models.files import WeightsError
 PREFIX = "hf:"
 FORM = "hf:organisation/name, then :file and @revision if need be"
 # The first pattern that a file of the repository matches decides.
-PREFERRED = ("model.safetensors", "*.safetensors", "*.npz", "*.bin", "*.pt", "*.pth")
+PREFERRED = (
+    *("model.safetensors", "*.safetensors", "*.npz", "pytorch_model.bin"),
+    *("*.bin", "*.pt", "*.pth", "*.pth.tar"),
+)
 # What is said of an error of the hub's library; the first that fits.
 REASONS = {
     "GatedRepoError": "access has to be asked for on its page, and a login",
@@ -31,16 +34,13 @@ def fetch(spec: str) -> pathlib.Path:
       WeightsError: the hub cannot be reached and the file is not in the cache, or there
         is no such repository or file.
     """
-    parts = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?::([^@]+))?(?:@(.+))?", spec)
-    if parts is None:
-        raise WeightsError(f"{spec}: expected {FORM}.")
+    repository, file, revision = parsed(spec)
     try:
         import huggingface_hub
     except ImportError as error:
         raise WeightsError(
             f"{spec}: pip install huggingface_hub to fetch it"
         ) from error
-    repository, file, revision = parts.groups()
     try:
         files, cached = _files(repository, revision)
         return pathlib.Path(
@@ -58,6 +58,19 @@ def fetch(spec: str) -> pathlib.Path:
         known = [reason for name, reason in REASONS.items() if name in kinds]
         (reason, *_) = (*known, *str(error).splitlines(), type(error).__name__)
         raise WeightsError(f"{spec}: {reason}.") from error
+
+
+def parsed(spec: str) -> tuple[str, str | None, str | None]:
+    """Repository, file and revision that a spec names.
+
+    Raises:
+      WeightsError: it is of another form.
+    """
+    parts = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?::([^@]+))?(?:@(.+))?", spec)
+    if parts is None:
+        raise WeightsError(f"{spec}: expected {FORM}.")
+    repository, file, revision = parts.groups()
+    return repository, file, revision
 
 
 def _files(repository: str, revision: str | None) -> tuple[list[str], bool]:

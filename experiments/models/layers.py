@@ -191,3 +191,105 @@ def _channel_products(a: jax.Array, b: jax.Array) -> jax.Array:
     total = functools.reduce(jnp.add, (a[:, row] * b[:, row] for row in rows))
     total = total.reshape(-1, channels)
     return jnp.ones(total.shape[0], total.dtype) @ total
+
+
+# ---- Transformers ------------------------------------------------------------------
+
+
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """The GELU by the error function, torch's default."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """CLIP's approximation of the GELU."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def split(rng: jax.Array | None, count: int) -> Any:
+    """As many keys; none of none."""
+    return [None] * count if rng is None else jax.random.split(rng, count)
+
+
+def drop_path(x: jax.Array, rate: float, rng: jax.Array | None) -> jax.Array:
+    """Leaves out a residual branch for some examples; without a key for none.
+
+    Args:
+      x: what the branch adds, `(n, ...)`.
+      rate: the probability; what is kept is scaled so that the mean stays the same.
+      rng: decides for which.
+    """
+    if rng is None or not rate:
+        return x
+    keep = jax.random.bernoulli(rng, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(keep, x / (1 - rate), 0)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention, with a kernel each for query, key and value."""
+
+    def __init__(
+        self, width: int, heads: int, features: int | None = None, **options: Any
+    ):
+        self.query = nnx.Linear(width, width, **options)
+        self.key = nnx.Linear(width, width, **options)
+        self.value = nnx.Linear(width, width, **options)
+        self.out = nnx.Linear(width, features or width, **options)
+        self.heads = heads
+
+    def __call__(
+        self, x: jax.Array, queries: jax.Array | None = None, **options: Any
+    ) -> jax.Array:
+        """Maps tokens `(n, length, width)` to as many as there are queries.
+
+        Args:
+          x: the tokens.
+          queries: others that ask; by default `x`.
+          options: `bias`, `mask`, `is_causal` of `jax.nn.dot_product_attention`.
+        """
+        queries = x if queries is None else queries
+        query, key, value = (
+            linear(tokens).reshape(*tokens.shape[:2], self.heads, -1)
+            for linear, tokens in (
+                (self.query, queries),
+                (self.key, x),
+                (self.value, x),
+            )
+        )
+        mixed = jax.nn.dot_product_attention(query, key, value, **options)
+        return self.out(mixed.reshape(queries.shape))
+
+
+class EncoderBlock(nnx.Module):
+    """Self-attention and a hidden layer of four times the width, normalised before."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        epsilon: float,
+        quick: bool = False,
+        drop_path: float = 0.0,
+        **options: Any,
+    ):
+        self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, **options)
+        self.attention = Attention(width, heads, **options)
+        self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, **options)
+        self.hidden = nnx.Linear(width, 4 * width, **options)
+        self.out = nnx.Linear(4 * width, width, **options)
+        self.quick, self.drop_path = quick, drop_path
+
+    def __call__(
+        self, x: jax.Array, rng: jax.Array | None = None, **options: Any
+    ) -> jax.Array:
+        """Maps tokens `(n, ..., width)` to as many; `options` are those of `attend`."""
+        one, other = split(rng, 2)
+        x = x + drop_path(self.attend(self.norm1(x), **options), self.drop_path, one)
+        gelu = quick_gelu if self.quick else exact_gelu
+        hidden = self.out(gelu(self.hidden(self.norm2(x))))
+        return x + drop_path(hidden, self.drop_path, other)
+
+    def attend(self, x: jax.Array, **options: Any) -> jax.Array:
+        """Every token of `(n, length, width)` to every other."""
+        return self.attention(x, **options)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # The side of a grid of positions in a file, at most: of images of 2048 pixels.
 MOST_POSITIONS = 128
@@ -52,7 +53,10 @@ def class_token(array: Any, shape: tuple[int, ...]) -> Any:
 
 
 def position_table(array: Any, shape: tuple[int, ...]) -> Any:
-    """To (1, 1 + grid x grid, width), for another grid by bicubic interpolation."""
+    """To (1, 1 + grid x grid, width), for another grid as timm and open_clip do.
+
+    That is by bicubic interpolation without aliasing.
+    """
     if array.ndim == 2:
         array = array.reshape(1, *array.shape)
     if array.ndim != 3 or array.shape[::2] != shape[::2]:
@@ -65,9 +69,39 @@ def position_table(array: Any, shape: tuple[int, ...]) -> Any:
         array[:, 1:].reshape(side, side, width),
         (new_side, new_side, width),
         "bicubic",
-        antialias=False,
     )
     return jnp.concatenate([array[:, :1], grid.reshape(1, wanted, width)], 1)
+
+
+def bias_table(array: Any, shape: tuple[int, ...]) -> Any:
+    """To (offsets, heads) of another window, as Swin's authors do.
+
+    That is by torch's bicubic interpolation, of other coefficients than that of jax.
+    """
+    if array.ndim != 2 or array.shape[1] != shape[1]:
+        return array
+    side, new_side = math.isqrt(array.shape[0]), math.isqrt(shape[0])
+    if array.shape == shape or side**2 != len(array) or not 0 < side <= MOST_POSITIONS:
+        return array
+    weights = _cubic_weights(side, new_side)
+    grid = array.reshape(side, side, -1)
+    return jnp.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(shape)
+
+
+def _cubic_weights(old: int, new: int) -> np.ndarray:
+    """What each of the new points takes of the old ones."""
+    a = -0.75
+    at = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old), np.float32)
+    for neighbour in range(-1, 3):
+        point = np.floor(at).astype(int) + neighbour
+        x = np.abs(at - point)
+        near = ((a + 2) * x - (a + 3)) * x**2 + 1
+        far = ((x - 5) * x + 8) * x * a - 4 * a
+        # Beyond the edge there is the edge.
+        points = np.arange(new), point.clip(0, old - 1)
+        np.add.at(weights, points, np.where(x <= 1, near, far))
+    return weights
 
 
 def flax_kernel(array: Any, shape: tuple[int, ...]) -> Any:
@@ -114,16 +148,17 @@ class Table(NamedTuple):
     rules: Sequence[Rule]
 
 
-OWN = Table("this package's own names", [Rule("((?:backbone|head)/.+)", r"\1")])
+OWN = Table("this package's own names", [Rule("((?:backbone|decoder|head)/.+)", r"\1")])
 """Serves every network."""
 
 # What a module's arrays are called there and here. A `weight` is that of a convolution
 # or linear layer, or that of a norm: whichever the model has.
 Leaves = Sequence[Rule]
+# Torch's own attention has an `in_proj_weight`.
 TORCH: Leaves = (
-    Rule(r"\.weight", "/kernel", torch_kernel),
-    Rule(r"\.weight", "/scale"),
-    Rule(r"\.bias", "/bias"),
+    Rule("[._]weight", "/kernel", torch_kernel),
+    Rule("[._]weight", "/scale"),
+    Rule("[._]bias", "/bias"),
     Rule(r"\.running_mean", "/mean"),
     Rule(r"\.running_var", "/var"),
     Rule(r"\.num_batches_tracked", ()),
@@ -141,8 +176,15 @@ FLAX: Leaves = (
     Rule("/bias", "/bias", flax_kernel),
     Rule("/scale", "/scale"),
 )
-# Arrays that are no module's.
-TOKENS = {"cls": class_token, "pos_embed": position_table}
+# Arrays that are no module's, by the last part of their path.
+TOKENS = {
+    "cls": class_token,
+    "pos_embed": position_table,
+    "bias_table": bias_table,
+    "embedding": as_is,
+    "kernel": as_is,  # of (in, out)
+    "logit_scale": as_is,
+}
 
 
 def published(
@@ -159,8 +201,8 @@ def published(
       leaves: what a module's arrays are called: `TORCH`, `KERAS` or `FLAX`.
       places: regex of a module's name -> its path, or several for one that is split.
         Here `#` is any number, in the path the one that stands there in the name.
-        Paths are those of the backbone, but for `head`; `cls` and `pos_embed` are
-        arrays and no modules.
+        Paths are those of the backbone, but for `head`; one that ends as `TOKENS` do is
+        that of an array and no module.
       prefix: regex of what comes before all of these names.
       unused: regex of whole names of arrays that the network has no use for.
     """
@@ -168,8 +210,8 @@ def published(
     for name, place in places.items():
         pattern = prefix + name.replace("#", r"(\d+)")
         paths = [_path(path) for path in Rule("", place).paths]
-        if place in TOKENS:
-            rules += [Rule(pattern, paths[0], TOKENS[place])]
+        if (last := paths[0].split("/")[-1]) in TOKENS:
+            rules += [Rule(pattern, paths[0], TOKENS[last])]
             continue
         for leaf in leaves:
             ends = [path + end for path in paths for end in leaf.paths]

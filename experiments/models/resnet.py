@@ -33,6 +33,14 @@ PLACES = {
     "fc": "head",
 }
 TORCHVISION = published("a ResNet as torchvision and timm name it", TORCH, PLACES)
+# Its fc is the projector, which like the predictor served pre-training alone.
+MOCO = published(
+    "a ResNet of MoCo v3",
+    TORCH,
+    {name: place for name, place in PLACES.items() if place != "head"},
+    prefix=r"base_encoder\.",
+    unused=r"(?:momentum_encoder|predictor|base_encoder\.fc)\..*",
+)
 
 
 def _places() -> dict[str, str]:
@@ -73,6 +81,9 @@ class Block(nnx.Module):
         layers: "_Layers",
     ):
         inner = features // EXPANSION if bottleneck else features
+        wider = stride > 1 or features_in != features
+        self.pool = stride if layers.pools else 1
+        stride //= self.pool
         plan = [(inner, 3, stride), (features, 3, 1)]
         if bottleneck:
             plan = [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
@@ -83,7 +94,7 @@ class Block(nnx.Module):
             setattr(self, f"bn{index}", layers.norm(wanted))
             width = wanted
         self.downsample = self.downsample_bn = nnx.data(None)
-        if stride > 1 or features_in != features:
+        if wider:
             self.downsample = layers.conv(features_in, features, 1, stride)
             self.downsample_bn = layers.norm(features)
 
@@ -92,11 +103,23 @@ class Block(nnx.Module):
         y = x
         for index in range(1, self.length + 1):
             y = nnx.relu(y) if index > 1 else y
+            y = mean_pool(y, self.pool) if index == self.length else y
             conv, norm = getattr(self, f"conv{index}"), getattr(self, f"bn{index}")
             y = normalise(norm, conv(y), train)
         if self.downsample is not None:
-            x = normalise(self.downsample_bn, self.downsample(x), train)
+            x = self.downsample(mean_pool(x, self.pool))
+            x = normalise(self.downsample_bn, x, train)
         return nnx.relu(y + x)
+
+
+def mean_pool(x: jax.Array, side: int) -> jax.Array:
+    """Means over squares of a side; what fills none at the end is left out."""
+    if side == 1:
+        return x
+    n, height, width, channels = x.shape
+    rows, columns = height // side, width // side
+    x = x[:, : rows * side, : columns * side]
+    return x.reshape(n, rows, side, columns, side, channels).mean((2, 4))
 
 
 class ResNet(Backbone):
@@ -115,7 +138,8 @@ class ResNet(Backbone):
       rngs: for the weights at the start.
     """
 
-    tables = (TORCHVISION, TRANSFORMERS)
+    tables = (TORCHVISION, TRANSFORMERS, MOCO)
+    pools = False  # whether means over squares take the place of strides
 
     def __init__(
         self,
@@ -130,11 +154,11 @@ class ResNet(Backbone):
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        layers = _Layers(norm, {"dtype": dtype, "rngs": rngs})
+        layers = _Layers(norm, self.pools, {"dtype": dtype, "rngs": rngs})
         self.folded_epsilon = None if norm else EPSILON
         self.dtype = jnp.dtype(dtype)
         self.mean, self.std = mean, std
-        self.conv1, self.bn1 = layers.conv(3, stem, 7, 2), layers.norm(stem)
+        self._add_stem(stem, layers)
         self.num_stages, self.width = len(depths), stem
         first = stem * (EXPANSION if bottleneck else 1)
         for index, depth in enumerate(depths):
@@ -151,6 +175,12 @@ class ResNet(Backbone):
                 self.width = features
             setattr(self, f"layer{index + 1}", nnx.List(stage))
 
+    def _add_stem(self, features: int, layers: "_Layers") -> None:
+        self.conv1, self.bn1 = layers.conv(3, features, 7, 2), layers.norm(features)
+
+    def _stem(self, x: jax.Array, train: bool) -> jax.Array:
+        return max_pool(nnx.relu(normalise(self.bn1, self.conv1(x), train)))
+
     def leaves_out(self, path: str) -> bool:
         """A trunk has fewer stages than the four that are published."""
         later = range(self.num_stages + 1, PUBLISHED_STAGES + 1)
@@ -158,8 +188,7 @@ class ResNet(Backbone):
 
     def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images `(n, h, w, 3)` to features at strides 4, 8, 16, ..."""
-        x = self.conv1(self.standardise(images))
-        x = max_pool(nnx.relu(normalise(self.bn1, x, train)))
+        x = self._stem(self.standardise(images), train)
         for index in range(self.num_stages):
             for block in getattr(self, f"layer{index + 1}"):
                 x = block(x, train=train)
@@ -167,10 +196,10 @@ class ResNet(Backbone):
 
 
 class _Layers:
-    """Makes the convolutions and norms of one network."""
+    """Makes the convolutions and norms of one network; `pools` is of its blocks."""
 
-    def __init__(self, norm: bool, options: dict[str, Any]):
-        self._norm, self._options = norm, options
+    def __init__(self, norm: bool, pools: bool, options: dict[str, Any]):
+        self._norm, self.pools, self._options = norm, pools, options
 
     def conv(
         self, features_in: int, features: int, size: int, stride: int = 1
@@ -195,9 +224,11 @@ class _Layers:
 
 NETWORKS = {
     # Batch norm folded in, without the last stage: 256 features at stride 16.
-    "resnet18-trunk": functools.partial(ResNet, (2, 2, 2), norm=False),
-    "resnet18": functools.partial(ResNet, (2, 2, 2, 2)),
-    "resnet18-nf": functools.partial(ResNet, (2, 2, 2, 2), norm=False),
-    "resnet50": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True),
-    "resnet50-nf": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, norm=False),
+    "resnet18-trunk": functools.partial(ResNet, depths=(2, 2, 2), norm=False),
+    "resnet18": functools.partial(ResNet, depths=(2, 2, 2, 2)),
+    "resnet18-nf": functools.partial(ResNet, depths=(2, 2, 2, 2), norm=False),
+    "resnet50": functools.partial(ResNet, depths=(3, 4, 6, 3), bottleneck=True),
+    "resnet50-nf": functools.partial(
+        ResNet, depths=(3, 4, 6, 3), bottleneck=True, norm=False
+    ),
 }

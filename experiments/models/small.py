@@ -51,7 +51,9 @@ class Small(Backbone):
             x = nnx.relu(window_conv(x, conv))
         return x
 
-    def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def pooled(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, image_size, image_size, 3)` to `(n, HIDDEN)` in float32."""
         x = self.feature_map(images, train=train)
         return nnx.relu(self.hidden(x.reshape(len(x), -1))).astype(jnp.float32)

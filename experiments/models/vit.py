@@ -1,41 +1,36 @@
-"""The vision transformer (Dosovitskiy et al. 2021), and the visual tower of CLIP."""
+"""The vision transformer (Dosovitskiy et al. 2021)."""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from experiments.models.backbone import HALF, Backbone
-from experiments.models.layers import patch_conv
+from experiments.models.layers import EncoderBlock, patch_conv, split
 from experiments.models.naming import FLAX, TORCH, published
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-_POSITIONS = nnx.initializers.uniform(0.02)
+POSITIONS = nnx.initializers.uniform(0.02)
 
 # ---- What the arrays of published weights are called -------------------------------
 
 QUERY, KEY, VALUE = (f"blocks/#/attention/{name}" for name in ("query", "key", "value"))
 
-TIMM = published(
-    "a vision transformer as timm names it",
-    TORCH,
-    {
-        "cls_token": "cls",
-        "pos_embed": "pos_embed",
-        "patch_embed.proj": "patches",
-        "blocks.#.norm#": "blocks/#/norm#",
-        "blocks.#.attn.qkv": (QUERY, KEY, VALUE),
-        "blocks.#.attn.proj": "blocks/#/attention/out",
-        "blocks.#.mlp.fc1": "blocks/#/hidden",
-        "blocks.#.mlp.fc2": "blocks/#/out",
-        "norm": "norm",
-        "head": "head",
-    },
-)
+TIMM_PLACES = {
+    "cls_token": "cls",
+    "pos_embed": "pos_embed",
+    "patch_embed.proj": "patches",
+    "blocks.#.norm#": "blocks/#/norm#",
+    "blocks.#.attn.qkv": (QUERY, KEY, VALUE),
+    "blocks.#.attn.proj": "blocks/#/attention/out",
+    "blocks.#.mlp.fc1": "blocks/#/hidden",
+    "blocks.#.mlp.fc2": "blocks/#/out",
+    "norm": "norm",
+    "head": "head",
+}
+TIMM = published("a vision transformer as timm names it", TORCH, TIMM_PLACES)
 # As files have it, `encoder.layer.0`, and as transformers 5 does in memory.
 _LAYER = "(?:encoder.layer|layers).#"
 TRANSFORMERS = published(
@@ -80,78 +75,8 @@ BIG_VISION = published(
         "head": "head",
     },
 )
-CLIP = published(
-    "the visual tower of CLIP as transformers names it",
-    TORCH,
-    {
-        "embeddings.class_embedding": "cls",
-        "embeddings.position_embedding.weight": "pos_embed",
-        "embeddings.patch_embedding": "patches",
-        "pre_layrnorm": "pre_norm",
-        "encoder.layers.#.layer_norm#": "blocks/#/norm#",
-        "encoder.layers.#.self_attn.q_proj": QUERY,
-        "encoder.layers.#.self_attn.k_proj": KEY,
-        "encoder.layers.#.self_attn.v_proj": VALUE,
-        "encoder.layers.#.self_attn.out_proj": "blocks/#/attention/out",
-        "encoder.layers.#.mlp.fc1": "blocks/#/hidden",
-        "encoder.layers.#.mlp.fc2": "blocks/#/out",
-        "post_layernorm": "norm",
-    },
-    prefix=r"(?:vision_model\.)?",
-    unused=r".*position_ids|text_model\..*|\w+_projection\..*|logit_scale",
-)
 
 # ---- The network -------------------------------------------------------------------
-
-
-def exact_gelu(x: jax.Array) -> jax.Array:
-    """The GELU by the error function, torch's default."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-def quick_gelu(x: jax.Array) -> jax.Array:
-    """CLIP's approximation of the GELU."""
-    return x * jax.nn.sigmoid(1.702 * x)
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention, with a kernel each for query, key and value."""
-
-    def __init__(self, width: int, heads: int, **options: Any):
-        self.query = nnx.Linear(width, width, **options)
-        self.key = nnx.Linear(width, width, **options)
-        self.value = nnx.Linear(width, width, **options)
-        self.out = nnx.Linear(width, width, **options)
-        self.heads = heads
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens `(n, length, width)` to as many."""
-        query, key, value = (
-            linear(x).reshape(*x.shape[:2], self.heads, -1)
-            for linear in (self.query, self.key, self.value)
-        )
-        mixed = jax.nn.dot_product_attention(query, key, value)
-        return self.out(mixed.reshape(x.shape))
-
-
-class EncoderBlock(nnx.Module):
-    """Self-attention and a hidden layer of four times the width, normalised before."""
-
-    def __init__(
-        self, width: int, heads: int, *, epsilon: float, quick: bool, **options: Any
-    ):
-        self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, **options)
-        self.attention = Attention(width, heads, **options)
-        self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, **options)
-        self.hidden = nnx.Linear(width, 4 * width, **options)
-        self.out = nnx.Linear(4 * width, width, **options)
-        self.quick = quick
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens `(n, length, width)` to as many."""
-        x = x + self.attention(self.norm1(x))
-        gelu = quick_gelu if self.quick else exact_gelu
-        return x + self.out(gelu(self.hidden(self.norm2(x))))
 
 
 class ViT(Backbone):
@@ -167,6 +92,10 @@ class ViT(Backbone):
       epsilon: of the layer norms: 1e-12 in transformers, 1e-6 in timm and big_vision.
       mean: of each colour channel, in units of 255: as the weights were trained with.
       std: the same.
+      quick: whether the GELU is OpenAI's approximation, as in their CLIP; other CLIPs,
+        such as LAION's, may have the exact one.
+      drop_path: probability of leaving out a branch of the last block in training; of
+        the blocks before it grows in equal steps from 0.
       dtype: in which it computes.
       rngs: for the weights at the start.
 
@@ -191,6 +120,8 @@ class ViT(Backbone):
         epsilon: float | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
+        quick: bool | None = None,
+        drop_path: float = 0.0,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -200,64 +131,57 @@ class ViT(Backbone):
                 f" {image_size}"
             )
         options = {"dtype": dtype, "rngs": rngs}
+        quick = self.clip if quick is None else quick
         clip, norm = self.clip, {"epsilon": epsilon or self.epsilon, **options}
-        self.width, self.image_size, self.grid = width, image_size, image_size // patch
+        self.width = width
+        self.image_size, self.grid = image_size, image_size // patch
         self.dtype = jnp.dtype(dtype)
         self.mean, self.std = mean or self.mean, std or self.std
         self.patches = patch_conv(3, width, patch, use_bias=not clip, **options)
         self.cls = nnx.Param(jnp.zeros((1, 1, width)))
         self.pos_embed = nnx.Param(
-            _POSITIONS(rngs.params(), (1, self.grid**2 + 1, width))
+            POSITIONS(rngs.params(), (1, self.grid**2 + 1, width))
         )
         self.pre_norm = nnx.data(nnx.LayerNorm(width, **norm) if clip else None)
         self.blocks = nnx.List(
-            EncoderBlock(width, heads, quick=clip, **norm) for _ in range(depth)
+            EncoderBlock(width, heads, quick=quick, drop_path=float(rate), **norm)
+            for rate in np.linspace(0, drop_path, depth)
         )
         self.norm = nnx.LayerNorm(width, **norm)
 
-    def tokens(self, images: jax.Array) -> jax.Array:
+    def tokens(self, images: jax.Array, rng: jax.Array | None = None) -> jax.Array:
         """Maps images to normalised tokens `(n, 1 + patches, width)`, the class first.
 
         Raises:
           ValueError: the images are of another size than the position table.
         """
-        if images.shape[1:3] != (self.image_size,) * 2:
-            raise ValueError(
-                f"images: expected {self.image_size} x {self.image_size} pixels, got"
-                f" shape {images.shape}; create the model with their image_size"
-            )
+        self.check_size(images)
         x = self.patches(self.standardise(images))
-        x = x.reshape(x.shape[0], -1, self.width)
-        cls = jnp.broadcast_to(self.cls[...], (x.shape[0], 1, self.width))
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        cls = jnp.broadcast_to(self.cls[...], (x.shape[0], 1, x.shape[-1]))
         x = jnp.concatenate([cls.astype(x.dtype), x], axis=1)
         x = x + self.pos_embed[...].astype(x.dtype)
         x = x if self.pre_norm is None else self.pre_norm(x)
-        for block in self.blocks:
-            x = block(x)
+        for block, key in zip(self.blocks, split(rng, len(self.blocks)), strict=True):
+            x = block(x, key)
         return self.norm(x)
 
-    def feature_map(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def feature_maps(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> list[jax.Array]:
         """Maps images `(n, h, w, 3)` to the tokens of patches, `(n, h', w', c)`."""
-        x = self.tokens(images)[:, 1:]
-        return x.reshape(x.shape[0], self.grid, self.grid, self.width)
+        x = self.tokens(images, rng)[:, 1:]
+        return [x.reshape(x.shape[0], self.grid, self.grid, x.shape[-1])]
 
-    def pooled(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def pooled(
+        self, images: jax.Array, *, train: bool, rng: jax.Array | None = None
+    ) -> jax.Array:
         """Maps images `(n, h, w, 3)` to their class tokens, `(n, width)` in float32."""
-        return self.tokens(images)[:, 0].astype(jnp.float32)
-
-
-class VisualTower(ViT):
-    """CLIP's: a norm before the blocks, no bias for the patches, the quick GELU."""
-
-    tables = (CLIP,)
-    mean, std = CLIP_MEAN, CLIP_STD
-    epsilon = 1e-5
-    clip = True
+        return self.tokens(images, rng)[:, 0].astype(jnp.float32)
 
 
 NETWORKS = {
-    "vit-tiny-16": functools.partial(ViT, 192, 12, 3),
-    "vit-small-16": functools.partial(ViT, 384, 12, 6),
-    "vit-base-16": functools.partial(ViT, 768, 12, 12),
-    "clip-vit-base-16": functools.partial(VisualTower, 768, 12, 12),
+    "vit-tiny-16": functools.partial(ViT, width=192, depth=12, heads=3),
+    "vit-small-16": functools.partial(ViT, width=384, depth=12, heads=6),
+    "vit-base-16": functools.partial(ViT, width=768, depth=12, heads=12),
 }

@@ -23,7 +23,7 @@ from experiments.models.files import (
 )
 from experiments.models.naming import OWN, Rule, Table
 
-__all__ = ["WeightsError", "load_weights", "located"]
+__all__ = ["WeightsError", "load_weights", "located", "shapes_in"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -73,7 +73,7 @@ def load_weights(
     path = located(path)
     stored = contents(path)
     if table is None:
-        table = _choose(model, list(stored), path)
+        table = _choose(model.backbone.tables, list(stored), path)
     elif not isinstance(table, Table):
         table = Table("a file for the given table", table)
     shapes = {name: tuple(x.shape) for name, x in names_and_leaves(model).items()}
@@ -108,25 +108,42 @@ def head_outputs(model: Any, path: str | pathlib.Path) -> int:
     Raises:
       WeightsError: the file cannot be had or read, or is of another model.
     """
+    bias = shapes_in(path, model.backbone.tables).get("head/bias", ())
+    return bias[0] if bias else 0
+
+
+def shapes_in(path: str | pathlib.Path, tables: Sequence[Table]) -> Shapes:
+    """The shapes of a file's arrays, laid out as here, by their paths in a network.
+
+    So one learns how large the network is, or for how many classes its head.
+
+    Args:
+      path: as of `load_weights`.
+      tables: of the network.
+
+    Raises:
+      WeightsError: the file cannot be had or read, or is of another network.
+    """
     path = located(path)
     stored = contents(path)
-    table = _choose(model, list(stored), path)
-    biases = [
-        array.shape
-        for name, array in stored.items()
-        for _, paths in _matches(table, name)
-        if paths == ("head/bias",)
-    ]
-    return biases[0][0] if biases and biases[0] else 0
+    table = _choose(tables, list(stored), path)
+    shapes = {}
+    for name, array in stored.items():
+        rule, paths = next(_matches(table, name), (None, ()))
+        if rule is not None and len(paths) == 1:
+            announced = jax.ShapeDtypeStruct(array.shape, np.float32)
+            ours = jax.eval_shape(lambda x, rule=rule: rule.transform(x, ()), announced)
+            shapes[paths[0]] = ours.shape
+    return shapes
 
 
-def _choose(model: Any, names: list[str], path: pathlib.Path) -> Table:
-    """The table that gives most arrays a place, if it is one for this backbone."""
+def _choose(tables: Sequence[Table], names: list[str], path: pathlib.Path) -> Table:
+    """The table that gives most arrays a place, if it is one of these."""
 
     def known(table: Table) -> int:
         return sum(next(_matches(table, name), None) is not None for name in names)
 
-    expected = (*model.backbone.tables, OWN)
+    expected = (*tables, OWN)
     best = max(expected, key=known)
     other = max(_all_tables(Backbone), key=known)
     if known(best) and known(best) >= known(other):
@@ -206,7 +223,7 @@ def _places(
 
 
 def _in_head(path: str) -> bool:
-    return path.startswith("head/")
+    return path.startswith(("head/", "decoder/"))
 
 
 _compiled = functools.cache(re.compile)  # more of them than re itself would keep

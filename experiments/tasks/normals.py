@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.normals import NORMALS
+from experiments.data.examples import NORMALS
 from experiments.models.backbone import Segmenter
 from experiments.tasks.task import Features, Head, Metric, Probe, Task
 

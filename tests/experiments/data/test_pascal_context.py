@@ -10,8 +10,7 @@ from drawn_images import picture, save
 from drawn_pascal import SIDES, draw_pascal, save_matlab, struct
 from experiments.data import DataError
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
-from experiments.data.examples import MASK
-from experiments.data.normals import NORMALS
+from experiments.data.examples import MASK, NORMALS
 from experiments.data.sources import listed_anew, open_source
 from experiments.tasks import normals, segmentation, task_of
 

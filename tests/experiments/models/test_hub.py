@@ -26,6 +26,8 @@ REPOSITORIES = {
     "timm/both": ["README.md", "pytorch_model.bin", "model.safetensors"],
     "timm/other": ["config.json", "open_clip.safetensors", "open_clip.bin"],
     "google/arrays": ["flax_model.msgpack", "ViT-B_16.npz", "tf_model.h5"],
+    "openai/clip": ["merges.txt", "open_clip_pytorch_model.bin", "pytorch_model.bin"],
+    "some/moco": ["README.md", "r-50-1000ep.pth.tar"],
     "some/shards": ["model-1-of-2.safetensors", "model-2-of-2.safetensors"],
     "some/texts": ["README.md"],
     "some/gated": None,
@@ -101,6 +103,8 @@ def local_hub(server, tmp_path, monkeypatch):
     ("hf:timm/both:pytorch_model.bin@v1", "pytorch_model.bin"),
     ("hf:timm/other", "open_clip.safetensors"),
     ("hf:google/arrays", "ViT-B_16.npz"),
+    ("hf:openai/clip", "pytorch_model.bin"),
+    ("hf:some/moco", "r-50-1000ep.pth.tar"),
 ])  # fmt: skip
 def test_the_best_file_is_fetched_once(local_hub, monkeypatch, spec, file):
     path = hub.fetch(spec)

@@ -10,7 +10,8 @@ from flax import nnx
 import ftp_optax
 from experiments import models
 from experiments.models import backbone, layers, mobilenet, vit
-from experiments.models.backbone import Classifier, Segmenter
+from experiments.models.backbone import Classifier, MLPSegmenter, Segmenter
+from tiny_networks import tiny
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 SIZED = ("vit-tiny-16", "vit-small-16")
@@ -31,7 +32,7 @@ def traced(model, shape, images=IMAGES, method="__call__"):
     assert (y.shape, y.dtype) == (shape, jnp.float32)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet50", "vit-tiny-16"])
+@pytest.mark.parametrize("name", [*SMALL, "resnet50", "vit-tiny-16", "swin-tiny"])
 def test_logits_and_what_the_head_sees_are_float32(name):
     model = create(name, dtype=jnp.bfloat16)
     width = model.backbone.width
@@ -40,12 +41,43 @@ def test_logits_and_what_the_head_sees_are_float32(name):
         assert leaf.dtype == jnp.float32
     traced(model, (2, width), method="features")
     traced(model, (2, 5))
-    traced(create(name, Segmenter, dtype=jnp.bfloat16), (2, 32, 32, 5))
+    for head in (Segmenter, MLPSegmenter):
+        traced(create(name, head, dtype=jnp.bfloat16), (2, 32, 32, 5))
+
+
+SMALLER = {
+    "clip-resnet50": {"stem": 8, "depths": (1, 1, 1, 1), "embedding": 12},
+    "clip-vit-base-16": {"width": 24, "depth": 1, "heads": 3, "projected": True},
+    "resnet50": {"stem": 8, "depths": (1, 1, 1, 1)},
+    "swin-tiny": {"width": 8, "depths": (1, 1, 2, 1), "heads": (1, 1, 1, 1)},
+    "vit-base-16": {"width": 24, "depth": 1, "heads": 3},
+}
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_a_network_can_be_made_smaller_by_its_options(name):
+    sized = {"image_size": 32} if models.is_sized(name) else {}
+    for head in (Classifier, Segmenter, MLPSegmenter):
+        model = create(name, head, **SMALLER[name], **sized)
+        assert sum(x.size for x in jax.tree.leaves(nnx.state(model))) < 1_000_000
+        traced(model, (2, 5) if head is Classifier else (2, 32, 32, 5))
 
 
 def test_segmentation_keeps_the_size_of_images_that_no_stride_divides():
     images = np.zeros((1, 90, 61, 3), np.uint8)
     traced(create("resnet18-trunk", Segmenter), (1, 90, 61, 5), images)
+
+
+def test_an_all_mlp_head_reads_all_maps_and_is_not_dead():
+    model = create("swin-tiny", MLPSegmenter, width=8, heads=(1, 1, 1, 1))
+    images = np.zeros((1, 60, 93, 3), np.uint8)
+    traced(model, (1, 60, 93, 5), images)
+    traced(model, (1, 15, 24, 256), images, "features")
+    widths = [x.kernel.shape for x in model.decoder.projections]
+    assert widths == [(8, 256), (16, 256), (32, 256), (64, 256)]
+    for name, leaf in backbone.names_and_leaves(model).items():
+        if name.startswith(("decoder/", "head/")) and name.endswith("kernel"):
+            assert np.any(leaf) == name.startswith("decoder/"), name
 
 
 def test_a_new_head_is_zero_and_so_are_its_logits():
@@ -184,6 +216,30 @@ def test_max_pooling_is_that_of_reduce_window(side):
     x = np.random.default_rng(0).uniform(size=(2, side, side, 3)).astype(np.float32)
     expected = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     np.testing.assert_array_equal(layers.max_pool(x), expected)
+
+
+def test_a_dropped_path_leaves_out_whole_examples_and_keeps_the_mean():
+    x = np.ones((4000, 2, 1), np.float32)
+    kept = np.asarray(layers.drop_path(x, 0.25, jax.random.key(0)))
+    np.testing.assert_array_equal(kept[:, 0], kept[:, 1])
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(4 / 3)}
+    assert abs(kept.mean() - 1) < 0.03
+    assert layers.drop_path(x, 0.25, None) is x
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_paths_are_dropped_with_a_key_and_the_more_the_deeper(name):
+    model, plain = tiny(name, drop_path=0.5), tiny(name)
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    blocks = [b for _, b in nnx.iter_graph(model) if isinstance(b, layers.EncoderBlock)]
+    rates = sorted(block.drop_path for block in blocks)
+    np.testing.assert_allclose(rates, np.linspace(0, 0.5, len(blocks)))
+    one, other = jax.random.split(jax.random.key(0))
+    features = jax.jit(model.features)
+    dropped = features(images, rng=one)
+    np.testing.assert_array_equal(dropped, features(images, rng=one))
+    assert np.any(dropped != features(images, rng=other))
+    np.testing.assert_array_equal(features(images), jax.jit(plain.features)(images))
 
 
 def test_an_unknown_name_or_size_is_refused():

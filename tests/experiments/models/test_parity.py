@@ -17,9 +17,13 @@ torch = pytest.importorskip("torch", reason=REASON)
 transformers = pytest.importorskip("transformers", reason=REASON)
 pytest.importorskip("safetensors.torch", reason=REASON)
 
+from flax import nnx
+
+from experiments.models import backbone, naming
 from experiments.models.naming import TORCH, published
 from experiments.models.weights import load_weights
-from tiny_networks import CLASSES, RESNET, VIT, arrays_of, assert_same, tiny
+from tiny_networks import CLASSES, RESNET, SWIN, VIT, arrays_of, assert_same, tiny
+from torch_parity import assert_close, images_for, randomised
 
 # Their MobileNet is torch's, but padded as TensorFlow does.
 MOBILENET = published(
@@ -33,6 +37,16 @@ MOBILENET = published(
         for part, norm in (("convolution", ""), ("normalization", "_bn"))
     },
     unused=r"layer\.25\..*",  # one convolution more
+)
+
+
+# Replacements in the names of our all-MLP head.
+DECODER = (
+    (r"(projections/\d)", r"linear_\1/proj"),
+    (r"^fuse", "linear_fuse"),
+    (r"^norm", "batch_norm"),
+    (r"(mean|var)$", r"running_\1"),
+    (r"kernel|scale", "weight"),
 )
 
 
@@ -75,6 +89,24 @@ def transformer(ours, kind, config, features):
     return Architecture(ours, kind, config, VIT["image_size"], features, {})
 
 
+def swin_config(**options):
+    return transformers.SwinConfig(
+        embed_dim=SWIN["width"],
+        depths=list(SWIN["depths"]),
+        num_heads=list(SWIN["heads"]),
+        window_size=SWIN["window"],
+        num_labels=CLASSES,
+        **options,
+    )
+
+
+def swin(side):
+    kind = transformers.SwinForImageClassification
+    return Architecture(
+        "swin", kind, swin_config(), side, lambda m, x: m.swin(x).pooler_output, {}
+    )
+
+
 def last_depthwise(theirs, images):
     maps = []
     theirs.layer[24].register_forward_hook(lambda *call: maps.append(call[-1]))
@@ -104,28 +136,11 @@ ARCHITECTURES = {
         transformers.CLIPVisionConfig,
         lambda m, x: m(x).pooler_output,
     ),
+    "Swin": swin(64),
+    "Swin, padded": swin(59),
     "MobileNet": mobilenet(64),
     "MobileNet, odd": mobilenet(45),
 }
-
-
-def randomised(model):
-    """The torch model in evaluation mode, its norms no longer the identity."""
-    generator = torch.Generator().manual_seed(0)
-    many = len(model.state_dict()) > 100  # larger kernels would amplify rounding
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if value.ndim == 1 and value.is_floating_point():
-                low = 0.5 if re.search(r"var$|norm\w*\.weight$", name) else -0.5
-                value.uniform_(low, low + 1, generator=generator)
-            elif value.ndim > 1 and not many:
-                value.mul_(3)
-    return model.eval()
-
-
-def assert_close(ours, theirs):
-    assert np.abs(theirs.numpy()).max() > 0.1  # or agreement means little
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -137,10 +152,8 @@ def test_a_network_agrees_with_transformers(name, tmp_path):
     ours = tiny(case.ours, **case.options)
     load_weights(ours, tmp_path / "model.safetensors", case.table)
     shape = (2, case.side, case.side, 3)
-    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    images = np.asarray(ours.backbone.standardise(pixels)).transpose(0, 3, 1, 2)
+    pixels, images = images_for(ours, shape)
     with torch.no_grad():
-        images = torch.from_numpy(images.copy())
         features, logits = case.features(theirs, images), theirs(images)
     features = features.reshape(2, -1)  # some keep two axes of one pixel
     assert_close(jax.jit(ours.features)(pixels), features)
@@ -151,3 +164,69 @@ def test_a_network_agrees_with_transformers(name, tmp_path):
     again = tiny(case.ours, **case.options)
     load_weights(again, tmp_path / "memory.pth", case.table)
     assert_same(again, arrays_of(ours))
+
+
+@pytest.mark.parametrize("side", [64, 59])
+def test_the_maps_of_a_swin_agree_with_those_of_transformers(side, tmp_path):
+    stages = [f"stage{index + 1}" for index in range(len(SWIN["depths"]))]
+    torch.manual_seed(0)
+    model = randomised(transformers.SwinModel(swin_config()))
+    model.save_pretrained(tmp_path)
+    theirs = transformers.SwinBackbone(swin_config(out_features=stages)).eval()
+    theirs.swin.load_state_dict(model.state_dict(), strict=False)
+    # The norms of the others are new there; so ours have no scale and no bias.
+    theirs.hidden_states_norms[stages[-1]] = model.layernorm
+    ours = tiny("swin")
+    load_weights(ours, tmp_path / "model.safetensors")
+    pixels, images = images_for(ours, (2, side, side + 9, 3))
+    with torch.no_grad():
+        expected = theirs(images).feature_maps
+    maps = jax.jit(lambda x: ours.backbone.feature_maps(x, train=False))(pixels)
+    for one, other in zip(maps, expected, strict=True):
+        assert_close(one, other.permute(0, 2, 3, 1))
+
+
+def test_the_all_mlp_head_agrees_with_that_of_segformer(tmp_path):
+    config = transformers.SegformerConfig(
+        hidden_sizes=[6, 10], num_encoder_blocks=2, decoder_hidden_size=16
+    )
+    kind = transformers.models.segformer.modeling_segformer.SegformerDecodeHead
+    torch.manual_seed(0)
+    theirs = randomised(kind(config))
+    ours = backbone.AllMLP((6, 10), 16, np.dtype("float32"), nnx.Rngs(0))
+    values = {name: value.numpy() for name, value in theirs.state_dict().items()}
+
+    def value_of(name, leaf):
+        for pattern, replacement in DECODER:
+            name = re.sub(pattern, replacement, name)
+        value = values[name.replace("/", ".")]
+        return value[:, :, 0, 0].T if "fuse" in name else value.T
+
+    backbone.replace(ours, value_of)
+    random = np.random.default_rng(0)
+    shapes = ((2, 9, 7, 6), (2, 5, 4, 10))
+    maps = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+    fused = []
+    theirs.activation.register_forward_hook(lambda *call: fused.append(call[-1]))
+    with torch.no_grad():
+        theirs([torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) for x in maps])
+    assert_close(ours(maps, train=False), fused[0].permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(7, 13), (13, 7), (5, 8)])
+def test_tables_of_another_size_are_interpolated_as_by_torch(side, wanted):
+    random = np.random.default_rng(0)
+    grid = random.normal(size=(1, 6, side, side)).astype(np.float32)
+
+    def resized(**options):  # as torch has it, (points, features)
+        x = torch.nn.functional.interpolate(
+            torch.from_numpy(grid), (wanted, wanted), mode="bicubic", **options
+        )
+        return x.flatten(2)[0].T
+
+    points = grid.reshape(6, -1).T
+    assert_close(naming.bias_table(points, (wanted**2, 6)), resized())
+    positions = np.concatenate([points[None, :1], points[None]], axis=1)
+    table = naming.position_table(positions, (1, 1 + wanted**2, 6))
+    assert_close(table[0, 1:], resized(antialias=True))
+    np.testing.assert_array_equal(table[0, 0], points[0])

@@ -21,7 +21,7 @@ from experiments import models
 from experiments.models import backbone
 from experiments.models.naming import Rule
 from experiments.models.weights import WeightsError, load_weights
-from tiny_networks import arrays_of, as_published, assert_same, tiny
+from tiny_networks import HEADLESS, arrays_of, as_published, assert_same, tiny
 
 SUFFIXES = [".npz", ".safetensors", ".pt", ".pth", ".bin", ".tar"]
 
@@ -77,6 +77,11 @@ def test_every_format_gives_back_what_was_saved(tmp_path, file, write):
     ("torchvision", "resnet"),
     ("torchvision", "bottleneck"),
     ("big_vision", "vit"),
+    ("Swin", "swin"),
+    ("timm's Swin", "swin"),
+    ("OpenAI", "clip"),
+    ("timm's CLIP", "clip"),
+    ("timm's CLIP ResNet", "clip_resnet"),
     ("Keras", "mobilenet"),
 ])  # fmt: skip
 def test_published_names_give_back_the_network(tmp_path, naming, name):
@@ -85,7 +90,48 @@ def test_published_names_give_back_the_network(tmp_path, naming, name):
     arrays = as_published(naming, source) if naming else arrays_of(source)
     model = tiny(name)
     load_weights(model, save(tmp_path / "weights.npz", arrays))
-    assert_same(model, arrays_of(source), "" if naming != "Keras" else "backbone/")
+    assert_same(model, arrays_of(source), "backbone/" if naming in HEADLESS else "")
+
+
+def swin_of_22k(torch, model):
+    """Of the model for 22k classes, with the buffers of the authors' code."""
+    arrays = as_published("Swin", tiny("swin", classes=218, seed=1))
+    state = {name: tensor_of(array) for name, array in arrays.items()}
+    attention = "layers.0.blocks.1.attn"
+    state[f"{attention}.relative_position_index"] = torch.arange(256).reshape(16, 16)
+    state["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    return {"model": state}
+
+
+def moco(torch, model):
+    """With the projector in place of a head, a second encoder and a predictor."""
+    arrays = as_published("torchvision", model)
+    state = {"module.predictor.0.weight": torch.ones(4, 4)}
+    for encoder, factor in (("base", 1), ("momentum", 2)):
+        state[f"module.{encoder}_encoder.fc.0.weight"] = torch.ones(4, 4)
+        state |= {
+            f"module.{encoder}_encoder.{name}": factor * tensor_of(array)
+            for name, array in arrays.items()
+            if not name.startswith("fc.")
+        }
+    count = "module.base_encoder.bn1.num_batches_tracked"
+    state[count] = torch.tensor(3)
+    return {"epoch": 1000, "arch": "resnet50", "state_dict": state, "optimizer": {}}
+
+
+DISTRIBUTED = {
+    "swin_tiny_22k.pth": ("swin", swin_of_22k),
+    "r-50-1000ep.pth.tar": ("bottleneck", moco),
+}
+
+
+@pytest.mark.parametrize("file", DISTRIBUTED)
+def test_a_file_loads_as_its_authors_distribute_it(tmp_path, file):
+    name, make = DISTRIBUTED[file]
+    torch().save(make(torch(), tiny(name, seed=1)), tmp_path / file)
+    model = tiny(name)
+    load_weights(model, tmp_path / file)
+    assert_same(model, arrays_of(tiny(name, seed=1)), "backbone/")
 
 
 def test_position_tables_are_interpolated_to_another_image_size(tmp_path):
@@ -361,7 +407,7 @@ HOSTILE = {
     "unknown.npz": ("vit", with_field(8, 77), f"{FIRST}: compressed in another way"),
     "lzma.npz": ("vit", announced(2, compression=14), "compressed in another way"),
     "encrypted.npz": ("vit", with_field(6, 1), "is encrypted"),
-    "deflated.pt": ("vit", deflated, "compressed or TorchScript"),
+    "deflated.pt": ("vit", deflated, "it is compressed, which"),
     "text.pt": ("vit", edited(lambda _: b"no such file"), NO_CODE),
     "text.safetensors": (
         "vit",
@@ -375,7 +421,7 @@ HOSTILE = {
     ),
     "plain.pt": ("vit", malicious, NO_CODE),
     "code.pth": ("vit", saved(lambda _: {KEY: Malicious()}), NO_CODE),
-    "scripted.pt": ("vit", scripted, "compressed or TorchScript"),
+    "scripted.pt": ("vit", scripted, "it holds: weight, bias"),
     # None at all.
     "nowhere.npz": ("vit", lambda path, arrays: None, "there is no such file"),
     "folder.bin": ("vit", lambda path, arrays: path.mkdir(), "there is no such file"),
@@ -428,6 +474,24 @@ def test_weights_of_another_architecture_are_recognised(tmp_path):
     assert "does not fit the ResNet; " in refusal(tiny("bottleneck"), file)
     file = save(tmp_path / "unknown.npz", {"x": np.zeros(1)})
     assert "it holds: x. Choose the model" in refusal(tiny("resnet"), file)
+
+
+@pytest.mark.parametrize(("naming", "name", "words"), [
+    ("Swin", "swin", "a Swin as its authors name it"),
+    ("timm's Swin", "swin", "a Swin as timm names it"),
+    ("timm", "vit", "a vision transformer as timm names it"),
+    ("OpenAI", "clip", "a vision transformer of CLIP as OpenAI and open_clip"),
+    ("timm's CLIP", "clip", "a vision transformer of CLIP as timm names it"),
+    ("timm's CLIP ResNet", "clip_resnet", "a ResNet of CLIP as timm names it"),
+])  # fmt: skip
+@pytest.mark.parametrize("other", ["resnet", "vit", "clip"])
+def test_a_file_is_called_what_it_is(tmp_path, naming, name, words, other):
+    file = save(tmp_path / "weights.npz", as_published(naming, tiny(name)))
+    if other == name:
+        load_weights(tiny(other), file)
+    else:
+        message = refusal(tiny(other), file)
+        assert f"looks like {words}" in message or f"kind: {words}" in message
 
 
 def test_without_torch_a_torch_file_says_what_to_install(tmp_path, monkeypatch):

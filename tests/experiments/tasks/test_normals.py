@@ -12,7 +12,7 @@ from drawn_scenes import SIDE, prepare, scene
 from experiments import train
 from experiments.configs.values import SettingError
 from experiments.data.batches import train_batches
-from experiments.data.normals import unit_vectors
+from experiments.data.examples import unit_vectors
 from experiments.data.sources import open_source
 from experiments.data.transforms import apply
 from experiments.setup import set_up
