@@ -146,6 +146,7 @@ def _mention_others(root: Path, files: set[Path]) -> None:
         path
         for path in root.rglob("*")
         if path not in files
+        and path.suffix != ".txt"  # names of classes, or what to read
         and path.is_file()
         and not any(p.startswith(".") for p in path.relative_to(root).parts)
     )
