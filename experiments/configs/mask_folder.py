@@ -13,8 +13,8 @@ CLOTHING holds img/*.jpg, one more folder of masks with the same names, and clas
 Ours were the 1,004 street photographs of Clothing Co-Parsing (Yang, Luo and Lin 2014)
 at 240 x 160 pixels, a stand-in for the paper's human parts: the 59 tags in eight
 groups, background, hair and hat, skin, upper body, dress, lower body, shoes,
-accessories. Numbers to reach there, mean IoU of the clean test images / under the four
-corruptions: @@
+accessories. The number to reach is that of the linear probe which it begins with, mean
+IoU of the clean test images / under the four corruptions at severity 3: 0.37 / 0.21.
 """
 
 from experiments.configs import base
