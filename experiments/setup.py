@@ -163,7 +163,7 @@ def _sources(
     specs = config.data.train, config.data.validation
     train, validation = (shared.source(spec, config) for spec in specs)
     tests = {
-        name: shared.source(spec, config)
+        name: shared.source(spec, config, to_learn=False)
         for name, spec in config.evaluation.tests.items()
     }
     for source in (validation, *tests.values()):

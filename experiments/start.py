@@ -33,7 +33,7 @@ def origin(config: Config) -> Origin:
     """The options that a start depends on; hashable, and named as they are there."""
     part = plain_dict(config)
     data, io = part["data"], part["io"]
-    for of_training in ("scale", "flip"):
+    for of_training in ("scale", "flip", "randaugment", "random_erasing"):
         del data[of_training]
     places = ("weights", "data_dir", "source_dir", "cache")
     if METHODS[config.method.name].probe_first:
@@ -81,15 +81,18 @@ class Shared:
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
 
-    def source(self, spec: str, config: Any) -> Source:
+    def source(self, spec: str, config: Any, *, to_learn: bool = True) -> Source:
         """A data set by its spec; of the configuration `data` and `io` are read.
 
-        At the end of a spec `#4:6` takes the images of the classes 4 and 5 alone.
+        At the end of a spec `#4:6` takes the images of the classes 4 and 5 alone. To
+        learn from, `data.share` of the images are there, to test on all.
         """
         io, (whole, _, part) = config.io, spec.partition("#")
         source = self._opened(whole, io.data_dir, io.source_dir, io.cache)
         if part or config.data.classes:
-            return source.of_classes(config.data.classes, part)
+            source = source.of_classes(config.data.classes, part)
+        if to_learn:
+            source = source.share(config.data.share, config.data.share_seed)
         return source
 
     def _load(self, origin: Origin) -> Start:

@@ -175,8 +175,14 @@ def iterators(setup: Setup) -> dict[str, Any]:
         workers=config.io.workers,
         cache=config.io.cache,
     )
-    scale, flip = tuple(data.scale), data.flip
-    batches = {"train": iter(endless(setup.train, scale=scale, flip=flip))}
+    changed = functools.partial(
+        endless,
+        scale=tuple(data.scale),
+        flip=data.flip,
+        magnitude=data.randaugment,
+        erasing=data.random_erasing,
+    )
+    batches = {"train": iter(changed(setup.train))}
     if METHODS[config.method.name].needs_held_out:
         still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
         batches["held_out"] = iter(still)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.data import camvid, pacs
+from experiments.data import pacs
+from experiments.data.folders import PARTS
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
@@ -41,7 +42,7 @@ def draw_pacs(root: Path, per_class: int = 7) -> Path:
 
 def draw_camvid(root: Path, images: int = 3, side: int = 40) -> Path:
     """The lower half is class 3 and red, some columns at the left void and blue."""
-    for split in camvid.SPLITS:
+    for split in PARTS:
         for i in range(images):
             mask = np.zeros((side, side), np.uint8)
             mask[side // 2 :] = 3
@@ -52,8 +53,40 @@ def draw_camvid(root: Path, images: int = 3, side: int = 40) -> Path:
     return root
 
 
+def draw_masked(root: Path, images: int = 7) -> Path:
+    """Pictures whose columns are of class 0, 1, 2 and, the last ones, 255."""
+    for i in range(images):
+        mask = np.tile(np.repeat([0, 1, 2, 255], 12).astype(np.uint8), (40, 1))
+        save(picture(i), root / f"img/{i}.jpg")
+        save(mask, root / f"labels/{i}.png")
+    (root / "classes.txt").write_text("0 background\n1 upper body\n2 shoes\n\n")
+    return root
+
+
+LISTED = {
+    "real_train": {"axe": 6, "bat": 3, "cup": 3},
+    "real_test": {"axe": 2, "bat": 2, "cup": 2},
+    "sketch_test": {"axe": 3, "bat": 0, "cup": 1},
+}
+
+
+def draw_lists(root: Path) -> Path:
+    """DomainNet's layout: `sketch/axe/0.png` of class 0 in `sketch_test.txt`, ..."""
+    for name, counts in LISTED.items():
+        lines = []
+        for label, (folder, count) in enumerate(counts.items()):
+            for i in range(count):
+                path = f"{name.partition('_')[0]}/{folder}/{name} {i}.png"
+                save(picture(label), root / path)
+                lines.append(f"{path} {label}\n")
+        (root / f"{name}.txt").write_text("".join(lines))
+    return root
+
+
 COUNTS = {"train": {"cat": 4, "dog": 3, "owl": 2}, "night": {"dog": 2, "owl": 1}}
 DRAWN = {
+    "list": draw_lists,
+    "mask_folder": draw_masked,
     "pacs": draw_pacs,
     "camvid": draw_camvid,
     "image_folder": lambda root: draw_folder(root, COUNTS),

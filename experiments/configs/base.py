@@ -58,10 +58,15 @@ OPTIONS: dict[str, Option] = {
     "data.validation": Option(str, given),
     # Names of those that count, in the order of their labels; (): all of the data set.
     "data.classes": Option((), each(text)),
+    # Of the labels to train and to select by, of each class alike; others stay unseen.
+    "data.share": Option(1.0, within(0, 1, but=0)),
+    "data.share_seed": Option(0, whole(0)),  # of which these are
     "data.image_size": Option((64, 64), pixels),  # (height, width)
     "data.resize": Option(int),  # shorter side before the central crop of evaluation
     "data.scale": Option((0.7, 1.0), shares),  # of the area that a training crop has
     "data.flip": Option(True),
+    "data.randaugment": Option(0.0, within(0, 10)),  # its magnitude; 9 of DeiT, 0: none
+    "data.random_erasing": Option(0.0, within(0, 1)),  # the share of images; 0: none
     #
     "model.name": Option("resnet18-trunk"),  # a key of experiments.models.MODELS
     # Of the backbone, such as --config.model.options="{'epsilon': 1e-6}" of a ViT.

@@ -59,6 +59,8 @@ def train_batches(
     seed: int,
     scale: tuple[float, float] = (0.7, 1.0),
     flip: bool = True,
+    magnitude: float = 0.0,
+    erasing: float = 0.0,
     workers: int = 0,
     cache: bool = True,
 ) -> grain.IterDataset[Batch]:
@@ -77,6 +79,8 @@ def train_batches(
       seed: of the order and the crops.
       scale: the least and the largest share of an image's area that a crop covers.
       flip: mirror half of the images.
+      magnitude: of RandAugment, up to 10; 0: none. For images with a label alone.
+      erasing: how often a box of an image is erased, a share; likewise.
       workers: processes that make batches; 0 makes them in a thread of this one. With
         more, the program must have an `if __name__ == "__main__"`.
       cache: keep decoded images in memory, in every worker those that it reads.
@@ -93,12 +97,19 @@ def train_batches(
         raise ValueError(f"workers must not be negative, got {workers}.")
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale must be two shares 0 < low <= high <= 1, got {scale}.")
+    if source.target.dense and (magnitude or erasing):
+        raise ValueError(
+            "data.randaugment and data.random_erasing are for images with a label, but "
+            f"{source.name} has {source.target.name}; expected 0 of both."
+        )
     change = functools.partial(
         augment,
         size=height_width(image_size),
         scale=scale,
         flip=flip,
         target=source.target,
+        magnitude=magnitude,
+        erasing=erasing,
     )
     batches = TrainBatches(
         source.cached() if cache else source, batch_size, seed, change

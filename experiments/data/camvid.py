@@ -10,11 +10,15 @@ high-definition ground truth database", Pattern Recognition Letters 30(2), 2009.
 
 from pathlib import Path
 
-from experiments.data import DataError
-from experiments.data.examples import MASK, Record
-from experiments.data.folders import DataSet, Listing, images, record, require_folders
+from experiments.data.examples import MASK
+from experiments.data.folders import (
+    PARTS,
+    DataSet,
+    Listing,
+    require_folders,
+    with_masks,
+)
 
-SPLITS = ("train", "val", "test")
 CLASSES = (
     "sky",
     "building",
@@ -34,21 +38,10 @@ LAYOUT = "{train,val,test}/*.jpg and {train,val,test}annot/*.png"
 
 def listing(root: Path) -> Listing:
     """Each image with the mask of the same name."""
-    require_folders(root, (s + end for s in SPLITS for end in ("", "annot")), LAYOUT)
-    return Listing(CLASSES, {split: _pairs(root, split) for split in SPLITS})
-
-
-def _pairs(root: Path, split: str) -> list[Record]:
-    pictures, masks = root / split, root / f"{split}annot"
-    by_name = {path.stem: path for path in images(masks)}
-    pairs = [(path, by_name.pop(path.stem, None)) for path in images(pictures)]
-    alone = [path for path, mask in pairs if mask is None] or list(by_name.values())
-    if alone:
-        raise DataError(
-            f"{alone[0]} has no counterpart: every image in {pictures} needs a mask of "
-            f"the same name in {masks}, and every mask an image."
-        )
-    return [record(root, path, segmentation=mask) for path, mask in pairs]
+    require_folders(root, (p + end for p in PARTS for end in ("", "annot")), LAYOUT)
+    return Listing(
+        CLASSES, {p: with_masks(root, root / p, root / f"{p}annot") for p in PARTS}
+    )
 
 
 DATA_SET = DataSet(listing, LAYOUT, MASK, VOID)

@@ -29,7 +29,8 @@ class Target:
 
     Attributes:
       name: its key in an example.
-      decode: from a feature of the data set to the value.
+      decode: from a feature of the data set to the value; how a data set holds a target
+        makes no other one of it.
       dense: one value a pixel, `(h, w, ...)`, which moves with the image; not one an
         image.
       kind: of the feature that holds it, where TFDS has it under any name.
@@ -37,7 +38,7 @@ class Target:
     """
 
     name: str
-    decode: Callable[[Any], Any]
+    decode: Callable[[Any], Any] = dataclasses.field(compare=False)
     dense: bool = True
     kind: type | None = None
     mirrored: Callable[[np.ndarray], np.ndarray] = mirrored
@@ -97,7 +98,7 @@ class Examples:
         value = self._target.decode(record[self._feature])
         if self._target.dense and value.shape[:2] != image.shape[:2]:
             raise DataError(
-                f"{_named(record[self._feature])} is of {value.shape[:2]} pixels, but "
+                f"{named(record[self._feature])} is of {value.shape[:2]} pixels, but "
                 f"its image of {image.shape[:2]}."
             )
         return {"image": image, self._target.name: value}
@@ -107,10 +108,10 @@ class Examples:
 
 
 class Part:
-    """Some of the examples of a classification, with labels of their own.
+    """Some of the examples; of a classification, with labels of their own.
 
     Attributes:
-      labels: `(n,)`, int32.
+      labels: `(n,)`, int32; of a dense target without a meaning.
     """
 
     def __init__(
@@ -129,6 +130,8 @@ class Part:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._whole[int(self._places[index])]
+        if LABEL.name not in example:
+            return example
         return {**example, LABEL.name: int(self.labels[index])}
 
 
@@ -151,7 +154,7 @@ def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.n
             opened = ImageOps.exif_transpose(f)  # cameras note how they were held
     except Exception as error:  # each of Pillow's decoders raises what it likes
         raise DataError(
-            f"{_named(image)} is not an image that can be read ({error}). Replace or "
+            f"{named(image)} is not an image that can be read ({error}). Replace or "
             "remove it."
         ) from error
     if mode == "RGB" and opened.mode.startswith("I"):  # 16 bits; PIL would clip
@@ -159,14 +162,16 @@ def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.n
         return np.repeat(grey[..., None], 3, axis=-1)
     if mode == "L" and opened.mode not in ("L", "P"):
         raise DataError(
-            f"{_named(image)} has the mode {opened.mode}; a mask has one channel of 8 "
+            f"{named(image)} has the mode {opened.mode}; a mask has one channel of 8 "
             "bits whose values are the classes."
         )
     # A palette image's indices are the labels; its colours are not.
     return np.array(opened if mode == "L" else opened.convert(mode))
 
 
-def _named(file: Any) -> Any:
+def named(feature: Any) -> Any:
+    """The file that a feature is read from, for messages."""
+    file = feature[0] if isinstance(feature, tuple) else feature
     return file if isinstance(file, Path) else "What was prepared"
 
 
@@ -174,5 +179,31 @@ def _mask(image: bytes | Path | np.ndarray) -> np.ndarray:
     return decoded(image, "L")
 
 
+# ---- Surface normals -----------------------------------------------------------------
+
+
+def unit_vectors(value: Any) -> np.ndarray:
+    """Normals `(h, w, 3)`, float32, of length 1, or 0 where there is none.
+
+    Args:
+      value: float, or the usual colours, `255 (n + 1) / 2`, in which black pixels have
+        none. x points right in the image.
+    """
+    field = value if isinstance(value, np.ndarray) else decoded(value, "RGB")
+    if field.dtype == np.uint8:
+        known = field.any(-1, keepdims=True)
+        field = np.where(known, field / np.float32(127.5) - 1, 0)
+    field = np.nan_to_num(field.astype(np.float32))
+    length = np.linalg.norm(field, axis=-1, keepdims=True)
+    return field / np.where(length > 0, length, 1)
+
+
+def mirrored_vectors(field: np.ndarray) -> np.ndarray:
+    """Left and right exchanged, in the image and in every vector."""
+    return field[:, ::-1] * np.array([-1, 1, 1], field.dtype)
+
+
 LABEL = Target("label", decode=int, dense=False)
 MASK = Target("segmentation", decode=_mask, kind=tfds.features.LabeledImage)
+# A mirrored image has the opposite x; what has length 0 is unknown and never counts.
+NORMALS = Target("normals", decode=unit_vectors, mirrored=mirrored_vectors)

@@ -1,14 +1,25 @@
 """What a data set that is read from a folder is, and which images a folder holds."""
 
+import hashlib
+import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tensorflow_datasets.core.hashing import Hasher
+
 from experiments.data import DataError
 from experiments.data.examples import LABEL, Record, Target
 
+# Modules of this folder, each with a `DATA_SET`, or one for each target after a slash;
+# imported when one is asked for.
+DATA_SETS = (
+    *("pacs", "camvid", "image_folder", "mask_folder", "list", "digits"),
+    *("pascal_context/semseg", "pascal_context/parts", "pascal_context/normals"),
+)
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+PARTS = ("train", "val", "test")
 
 
 class Listing(NamedTuple):
@@ -17,11 +28,14 @@ class Listing(NamedTuple):
     Attributes:
       class_names: in the order of the labels.
       splits: records by split: an "image", the target, and a "name", bytes, by which
-        they are put in order.
+        they are put in order; "line" is where a list names it.
+      lists: the file that says which images a split has, if such files do. Then other
+        files are of no concern, nor are splits that no one asks for.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[Record]]
+    lists: Mapping[str, Path] = {}
 
 
 class DataSet(NamedTuple):
@@ -41,6 +55,25 @@ class DataSet(NamedTuple):
     target: Target = LABEL
     ignore_label: int | None = None
     aliases: Mapping[str, str] = {}
+
+
+def data_set(name: str) -> DataSet:
+    """One of `DATA_SETS`."""
+    module, _, target = name.partition("/")
+    held = importlib.import_module(f"experiments.data.{module}").DATA_SET
+    return held[target] if target else held
+
+
+def split_of(spec: str) -> str:
+    """Splits, slices and sums of them; a list may be called as its file is."""
+    name, _, split = spec.partition(":")
+    return data_set(name).aliases.get(split, split).replace(".txt", "")
+
+
+def ordered(listing: Listing, split: str) -> list[Record]:
+    """As TFDS would keep them, by a hash of their names: a slice is a fair sample."""
+    place = Hasher(split).hash_key
+    return sorted(listing.splits[split], key=lambda record: place(record["name"]))
 
 
 def record(root: Path, path: Path, **target: Any) -> Record:
@@ -103,3 +136,35 @@ def require_folders(root: Path, names: Iterable[str], layout: str) -> None:
             f"{root} has no folder {', '.join(missing)}. Expected the layout {layout}; "
             "give the folder that holds it as source_dir."
         )
+
+
+def with_masks(root: Path, pictures: Path, masks: Path) -> list[Record]:
+    """The images of one folder, each with the mask of the same name in another.
+
+    Raises:
+      DataError: if one has no counterpart.
+    """
+    by_name = {path.stem: path for path in images(masks)}
+    pairs = [(path, by_name.pop(path.stem, None)) for path in images(pictures)]
+    alone = [path for path, mask in pairs if mask is None] or list(by_name.values())
+    if alone:
+        raise DataError(
+            f"{alone[0]} has no counterpart: every image in {pictures} needs a mask of "
+            f"the same name in {masks}, and every mask an image."
+        )
+    return [record(root, path, segmentation=mask) for path, mask in pairs]
+
+
+def parted(records: list[Record]) -> dict[str, list[Record]]:
+    """A fixed 70 % to train on, 15 % to select by, and the rest to test on.
+
+    The order is that of a hash of the images' names, on every machine the same.
+    """
+
+    def place(record: Record) -> bytes:
+        return hashlib.sha256(os.fsencode(record["image"].stem)).digest()
+
+    ordered = sorted(records, key=place)
+    train, val = round(0.70 * len(records)), round(0.85 * len(records))
+    parts = ordered[:train], ordered[train:val], ordered[val:]
+    return dict(zip(PARTS, parts, strict=True))

@@ -1,23 +1,27 @@
 """PACS: photos, art, cartoons and sketches of seven classes (Li et al. 2017).
 
-Read from a folder `<domain>/<class>/*.jpg`. Every domain is split by a fixed rule: the
-images of a class, in the order of a hash of their names, are 70 % `_train`, 15 % `_val`
-and the rest `_test`. The rule depends on nothing else, so the splits are the same on
-every machine and at every image size. The domain's name alone is all of it.
+Read from a folder `<domain>/<class>/*.jpg`. Each class of a domain is split by a fixed
+rule, that of `folders.parted`, into `_train`, `_val` and `_test`; the domain's name
+alone is all of it.
 
 Reference: Li, Yang, Song and Hospedales, "Deeper, broader and artier domain
 generalization", ICCV 2017.
 """
 
-import hashlib
-import os
 from pathlib import Path
 
-from experiments.data.folders import DataSet, Listing, images, record, require_folders
+from experiments.data.folders import (
+    PARTS,
+    DataSet,
+    Listing,
+    images,
+    parted,
+    record,
+    require_folders,
+)
 
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
-PARTS = ("train", "val", "test")
 LAYOUT = "<domain>/<class>/*.jpg"
 
 
@@ -28,19 +32,10 @@ def listing(root: Path) -> Listing:
     for domain in DOMAINS:
         require_folders(root / domain, CLASSES, LAYOUT)
         for label, name in enumerate(CLASSES):
-            for part, paths in _parts(images(root / domain / name)).items():
-                splits[f"{domain}_{part}"] += [
-                    record(root, path, label=label) for path in paths
-                ]
+            held = [record(root, p, label=label) for p in images(root / domain / name)]
+            for part, records in parted(held).items():
+                splits[f"{domain}_{part}"] += records
     return Listing(CLASSES, splits)
-
-
-def _parts(paths: list[Path]) -> dict[str, list[Path]]:
-    """The images of one class of one domain, by part."""
-    ordered = sorted(paths, key=lambda p: hashlib.sha256(os.fsencode(p.stem)).digest())
-    train, val = round(0.70 * len(paths)), round(0.85 * len(paths))
-    parts = ordered[:train], ordered[train:val], ordered[val:]
-    return dict(zip(PARTS, parts, strict=True))
 
 
 DATA_SET = DataSet(

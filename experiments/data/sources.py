@@ -1,7 +1,6 @@
 """From a spec such as `pacs:photo_train` to images and labels that can be indexed."""
 
 import dataclasses
-import importlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -10,23 +9,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
-from experiments.data.checked import check
-from experiments.data.examples import (
-    LABEL,
-    MASK,
-    Examples,
-    Part,
-    Record,
-    Target,
-)
-from experiments.data.folders import DataSet, Listing
-
-# Modules of this folder, each with a `DATA_SET`; imported when one is asked for.
-DATA_SETS = ("pacs", "camvid", "image_folder", "digits")
+from experiments.data.checked import listed
+from experiments.data.examples import LABEL, MASK, Examples, Part, Target
+from experiments.data.folders import DATA_SETS, Listing, data_set, ordered, split_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +93,21 @@ class Source:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.examples[index]
 
+    def share(self, share: float, seed: int) -> "Source":
+        """The same share of every class, at least an image; of masks, of all images.
+
+        A smaller share of the same seed is a part of a larger one.
+        """
+        if share == 1:
+            return self
+        labels = np.zeros(len(self)) if self.target.dense else self.labels
+        order = np.random.default_rng(seed).permutation(len(self))
+        members = [order[labels[order] == label] for label in np.unique(labels)]
+        kept = [group[: max(1, round(share * len(group)))] for group in members]
+        places = np.sort(np.concatenate(kept))
+        part = Part(self.examples, places, labels[places])
+        return dataclasses.replace(self, examples=part)
+
     def cached(self) -> "Source":
         """The same source; an image that was decoded once is kept, as uint8."""
         return dataclasses.replace(self, examples=self.examples.keeping())
@@ -125,8 +128,8 @@ def open_source(
       data_dir: where TFDS keeps what it prepared, and which folders were checked is
         noted; by default the environment variable `TFDS_DATA_DIR`, or
         `~/tensorflow_datasets`.
-      source_dir: the folder with the images of `pacs`, `camvid` or `image_folder`, or
-        its parent where the folder is called as the data set. It is only read.
+      source_dir: the folder with the images of a set of this project, or its parent
+        where the folder is called as the data set. It is only read.
       targets: the first of them that a set of TFDS has is what there is to predict.
 
     Raises:
@@ -140,7 +143,7 @@ def open_source(
         )
     data = _data_dir(data_dir)
     if name in DATA_SETS:
-        return _ours(spec, _listed(name, data, source_dir)[0])
+        return _ours(spec, listed(spec, data, source_dir)[0])
     return _of_tfds(spec, _built_in(name, data), split, targets)
 
 
@@ -150,10 +153,15 @@ def listed_anew(
     data_dir: str | os.PathLike | None = None,
 ) -> str | None:
     """What tells the images of a folder from others, `None` if no spec reads them."""
-    names = sorted({spec.partition(":")[0] for spec in specs} & {*DATA_SETS})
     data = _data_dir(data_dir)
-    digests = [_listed(name, data, source_dir)[1] for name in names]
-    return "-".join(filter(None, digests)) or None
+    wholes = [spec.partition("#")[0] for spec in specs]
+    named = [(spec.partition(":")[0], spec) for spec in wholes]
+    digests = {
+        (name, listed(spec, data, source_dir)[1])
+        for name, spec in named
+        if name in DATA_SETS
+    }
+    return "-".join(digest for _, digest in sorted(digests) if digest) or None
 
 
 def _data_dir(folder: str | os.PathLike | None) -> Path:
@@ -164,60 +172,26 @@ def _data_dir(folder: str | os.PathLike | None) -> Path:
 # ---- Sets of this project ----------------------------------------------------------
 
 
-def _data_set(name: str) -> DataSet:
-    return importlib.import_module(f"experiments.data.{name}").DATA_SET
-
-
-def _listed(
-    name: str, data: Path, source_dir: str | os.PathLike | None
-) -> tuple[Listing, str]:
-    """What a set holds; and what tells its folder, which was checked, from others."""
-    data_set = _data_set(name)
-    if not data_set.layout:
-        return data_set.listing(Path()), ""
-    if source_dir is None:
-        raise DataError(
-            f"{name} needs source_dir, a folder with the layout {data_set.layout}."
-        )
-    root = Path(source_dir).expanduser()
-    try:
-        root = root / name if (root / name).is_dir() else root
-        listing = data_set.listing(root)
-        return listing, check(name, data_set, listing, root, data)
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:  # a full disk, no permission, no path at all
-        raise DataError(f"{name} cannot be read from {root}: {error}.") from error
-
-
 def _ours(spec: str, listing: Listing) -> Source:
-    name, _, split = spec.partition(":")
-    data_set = _data_set(name)
+    of_set = data_set(spec.partition(":")[0])
     held = {
         part: tfds.core.SplitInfo(part, [len(records)], 0, None)
         for part, records in listing.splits.items()
     }
     try:
-        asked = AbstractSplit.from_spec(data_set.aliases.get(split, split))
-        slices = asked.to_absolute(held)
+        slices = AbstractSplit.from_spec(split_of(spec)).to_absolute(held)
     except (AssertionError, ValueError) as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     records = [
         record
         for part in slices
-        for record in _ordered(listing, part.splitname)[part.from_ : part.to]
+        for record in ordered(listing, part.splitname)[part.from_ : part.to]
     ]
     if not records:
         raise DataError(f"{spec} cannot be read: it holds no images.")
-    target = data_set.target
+    target = of_set.target
     examples = Examples(records, target, target.name)
-    return Source(spec, target, listing.class_names, data_set.ignore_label, examples)
-
-
-def _ordered(listing: Listing, split: str) -> list[Record]:
-    """As TFDS would keep them, by a hash of their names: a slice is a fair sample."""
-    place = Hasher(split).hash_key
-    return sorted(listing.splits[split], key=lambda record: place(record["name"]))
+    return Source(spec, target, listing.class_names, of_set.ignore_label, examples)
 
 
 # ---- Sets of TFDS ------------------------------------------------------------------

@@ -18,6 +18,8 @@ Box = tuple[float, float, float, float]
 Element = dict[str, Any]
 
 RATIO = (3 / 4, 4 / 3)  # by how much a random crop is narrower or wider than `size`
+# Of a box that is erased: shares of the area, and shapes.
+ERASED, ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
 _ATTEMPTS = 10
 
 
@@ -39,6 +41,7 @@ def random_box(
     scale: tuple[float, float],
     rng: np.random.Generator,
     aspect: float = 1.0,
+    ratio: tuple[float, float] = RATIO,
 ) -> Box:
     """The box of a random resized crop.
 
@@ -48,18 +51,19 @@ def random_box(
       scale: the least and the largest share of the image's area.
       rng: where the numbers come from.
       aspect: width to height of what the box becomes.
+      ratio: the range of shapes, in parts of `aspect`.
 
     Returns:
-      A box of whole pixels, its width to height in `RATIO` of `aspect` on a log scale;
+      A box of whole pixels, its width to height in `ratio` of `aspect` on a log scale;
       the largest centred box with such a ratio if ten attempts do not fit.
     """
-    low, high = RATIO[0] * aspect, RATIO[1] * aspect
+    low, high = ratio[0] * aspect, ratio[1] * aspect
     if scale[0] == 1:  # nothing is left to chance
         return centre_box(height, width, min(max(width / height, low), high))
     for _ in range(_ATTEMPTS):
         area = height * width * rng.uniform(*scale)
-        ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        shape = math.exp(rng.uniform(math.log(low), math.log(high)))
+        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if 0 < w <= width and 0 < h <= height:
             left = int(rng.integers(0, width - w + 1))
             top = int(rng.integers(0, height - h + 1))
@@ -112,6 +116,17 @@ def apply(
     return changed
 
 
+def erased(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An image with noise in a box of it (Zhong et al. 2020, "Random erasing")."""
+    height, width = image.shape[:2]
+    box = random_box(height, width, ERASED, rng, width / height, ERASED_RATIO)
+    left, top, right, bottom = map(int, box)
+    changed = image.copy()
+    inside = changed[top:bottom, left:right]
+    inside[:] = rng.integers(0, 256, inside.shape, np.uint8)
+    return changed
+
+
 def augment(
     element: Element,
     rng: np.random.Generator,
@@ -120,11 +135,24 @@ def augment(
     scale: tuple[float, float],
     flip: bool,
     target: Target = LABEL,
+    magnitude: float = 0.0,
+    erasing: float = 0.0,
 ) -> Element:
-    """A random resized crop, mirrored half of the time if `flip`."""
+    """A random resized crop, mirrored half of the time if `flip`.
+
+    After that `randaugment` of a magnitude above 0, then `erased` as often as `erasing`
+    says; both are of the image alone.
+    """
     height, width = element["image"].shape[:2]
     box = random_box(height, width, scale, rng, aspect=size[1] / size[0])
-    return apply(element, box, size, flip and rng.random() < 0.5, target)
+    changed = apply(element, box, size, flip and rng.random() < 0.5, target)
+    if magnitude:
+        from experiments.data.randaugment import randaugment  # few are trained so
+
+        changed["image"] = randaugment(changed["image"], magnitude, rng)
+    if erasing and rng.random() < erasing:
+        changed["image"] = erased(changed["image"], rng)
+    return changed
 
 
 def centre_crop(

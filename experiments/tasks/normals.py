@@ -1,10 +1,5 @@
 """Surface normals: a unit vector for every pixel, measured by angles: less is better.
 
-A data set holds them as the feature `normals`, `(h, w, 3)`: float, or as the usual
-colours, `255 (n + 1) / 2`, in which black pixels have none. x points right in the
-image, so that a mirrored image has the opposite x. What has length 0 is unknown and
-never counts.
-
 Reference: Fouhey, Gupta and Hebert, "Data-driven 3D primitives for single image
 understanding", ICCV 2013, whose figures these are.
 """
@@ -15,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.examples import Target, decoded
+from experiments.data.examples import NORMALS
 from experiments.models.backbone import Segmenter
 from experiments.tasks.task import Features, Head, Metric, Probe, Task
 
@@ -24,22 +19,6 @@ BINS = 1800  # of the histogram that the median is read off, a tenth of a degree
 # The cosine of an output shorter than this is damped, so that a new head, which gives
 # zeros, has a gradient.
 SHORT = 0.1
-
-
-def unit_vectors(value: Any) -> np.ndarray:
-    """`(h, w, 3)`, float32, of length 1, or 0 where there is none."""
-    field = value if isinstance(value, np.ndarray) else decoded(value, "RGB")
-    if field.dtype == np.uint8:
-        known = field.any(-1, keepdims=True)
-        field = np.where(known, field / np.float32(127.5) - 1, 0)
-    field = np.nan_to_num(field.astype(np.float32))
-    length = np.linalg.norm(field, axis=-1, keepdims=True)
-    return field / np.where(length > 0, length, 1)
-
-
-def mirrored(field: np.ndarray) -> np.ndarray:
-    """Left and right exchanged, in the image and in every vector."""
-    return field[:, ::-1] * np.array([-1, 1, 1], field.dtype)
 
 
 def is_known(normals: Any) -> Any:
@@ -79,12 +58,14 @@ class Tally(NamedTuple):
       histogram: `(BINS,)`, int32, pixels by angle.
       under: `(3,)`, int32, pixels under each angle of `UNDER`.
       total: `()`, float32, the sum of angles in degrees.
+      squares: `()`, float32, the sum of their squares.
       images: `()`, int32, how many images were seen.
     """
 
     histogram: jax.Array
     under: jax.Array
     total: jax.Array
+    squares: jax.Array
     images: jax.Array
 
 
@@ -98,6 +79,7 @@ def tally(outputs: jax.Array, normals: jax.Array, mask: jax.Array) -> Tally:
         histogram=jnp.zeros(BINS, jnp.int32).at[bins].add(counts.astype(jnp.int32)),
         under=jnp.sum(counts[None] & (degrees[None] < limits), (1, 2, 3)),
         total=jnp.sum(degrees),
+        squares=jnp.sum(degrees**2),
         images=jnp.sum(mask.astype(jnp.int32)),
     )
 
@@ -106,8 +88,8 @@ def figures(total: Tally) -> dict[str, float]:
     """The figures of a tally.
 
     Returns:
-      `mean_angle` and `median_angle`, degrees; `under_11.25`, `under_22.5` and
-      `under_30`, shares in [0, 1] of the pixels that are less wrong; `images`.
+      `mean_angle`, `median_angle` and `rms_angle`, degrees; `under_11.25`, `under_22.5`
+      and `under_30`, shares in [0, 1] of the pixels that are less wrong; `images`.
 
     Raises:
       ValueError: nothing was counted.
@@ -120,6 +102,7 @@ def figures(total: Tally) -> dict[str, float]:
     return {
         "mean_angle": float(total.total / counted),
         "median_angle": _median(histogram) * 180 / BINS,
+        "rms_angle": float(np.sqrt(total.squares / counted)),
         **{f"under_{a:g}": float(s) for a, s in zip(UNDER, shares, strict=True)},
         "images": int(total.images),
     }
@@ -173,7 +156,7 @@ def three(num_classes: int) -> int:
 
 TASK = Task(
     name="surface normals",
-    target=Target("normals", decode=unit_vectors, mirrored=mirrored),
+    target=NORMALS,
     head=Segmenter,
     outputs=three,
     loss=cosine_loss,

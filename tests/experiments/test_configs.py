@@ -26,8 +26,9 @@ NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in NO_EXPERIMEN
 # What each can be given after its name; "" for nothing.
 PARTS = {
     "digits": ("", "pretrain"),
-    "domainnet": ("", "low_label"),
+    "domainnet": ("clip", "moco,low_label", "clip,low_label", "moco,tfds"),
     "image_folder": ("", "sketch,night"),
+    "pascal_context": ("semseg", "parts", "normals"),
 }
 STUDIES = [
     ("digits", "study"),
@@ -39,6 +40,7 @@ STUDIES = [
     ("pacs", "study:mobilenet-v1,probed"),
     ("camvid", "study"),
     ("camvid", "study:new"),
+    ("mask_folder", "study"),
 ]
 SEQUENCES = [
     ("continual", "pacs"),
@@ -91,9 +93,13 @@ def test_every_configuration_can_be_run_with_every_method(name, part):
         ("pacs", "study:resnet18-trunk,old"),
         ("pacs", "kappa:resnet18-trunk,new,foo"),
         ("camvid", "study:old"),
+        ("domainnet", "clip,moco"),
         *(
             (name, "tenth")
-            for name in ("continual", "camvid", "digits", "domainnet", "pacs")
+            for name in (
+                *("continual", "camvid", "digits", "domainnet", "mask_folder", "pacs"),
+                "pascal_context",
+            )
         ),
     ],
 )

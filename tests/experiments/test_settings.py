@@ -67,6 +67,7 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
 
     monkeypatch.setattr(train, "train_batches", batches)
     chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "io.cache": False}
+    chosen |= {"randaugment": 9.0, "random_erasing": 0.25}
     config = small_config(method="tpgm", seed=5, **chosen, **{"io.workers": 2})
     found = train.iterators(set_up(config))
     assert {name: next(names) for name, names in found.items()} == {
@@ -75,7 +76,8 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
     }
     shared = {"batch_size": 8, "image_size": (16, 16), "seed": 5, "workers": 2}
     shared |= {"cache": False, "flip": False}
-    assert drawn["cifar10:train"] == shared | {"scale": (0.3, 0.9)}
+    changed = {"scale": (0.3, 0.9), "magnitude": 9.0, "erasing": 0.25}
+    assert drawn["cifar10:train"] == shared | changed
     assert drawn["cifar10:test"] == shared | {"scale": (1.0, 1.0)}
     train.iterators(set_up(small_config(method="tpgm")))
     assert [drawn[f"cifar10:{split}"]["flip"] for split in ("train", "test")] == [1, 0]

@@ -38,6 +38,23 @@ def test_a_corruption_changes_the_image_and_the_seed_decides_how(name):
         assert corrupt(picture(0, shape), name, 5, 0).shape == (*shape, 3)
 
 
+@pytest.mark.parametrize(
+    "name", ["fog", "defocus_blur", "gaussian_noise", "brightness"]
+)
+def test_a_corruption_is_as_strong_on_images_of_any_size(name):
+    """Fog's own map is square, with a power of two for its side."""
+    stripes = 60 + 100 * (np.indices((700, 700)).sum(0) // 4 % 2)
+    image = np.repeat(stripes.astype(np.uint8)[..., None], 3, axis=-1)
+
+    def change(height, width):
+        part = image[:height, :width]
+        changed = [corrupt(part, name, 3, seed).astype(int) - part for seed in range(3)]
+        return np.abs(changed).mean()
+
+    for shape in [(448, 448), (500, 375), (33, 700)]:
+        assert change(*shape) == pytest.approx(change(224, 224), rel=0.1)
+
+
 def test_an_image_that_no_drop_fell_on_is_left_as_it_is():
     """The library divides zero by zero there, and the image would turn black."""
     image = np.random.default_rng(0).integers(1, 256, (32, 32, 3), dtype=np.uint8)

@@ -29,6 +29,7 @@ DAMAGE = {
     "few": lambda path: [p.unlink() for p in path.glob("*/[1-9].*")],
     "classes": lambda path: [save(picture(0), path / c / "0.png") for c in "wxyz"],
     "class 12": lambda path: save(np.full((40, 40), 12, np.uint8), path),
+    "mask 12": lambda path: save(np.full((40, 48), 12, np.uint8), path),
     "too small": lambda path: save(np.zeros((20, 40), np.uint8), path),
     "colours": lambda path: save(picture(0, (40, 40)), path),
 }
@@ -64,6 +65,10 @@ DAMAGE = {
         ("image_folder:vall", "text", "x", r"Unknown split 'vall'.*night.*train"),
         ("image_folder:train[:2", "text", "x", r"train\[:2 cannot be read"),
         ("image_folder:train[:0]", "text", "x", "it holds no images"),
+        ("list:real_test", "lost", "", r"holds no lists; expected the layout \*.txt"),
+        ("list:real_test", "lost", "real/axe", "line 1 names .*which is no file"),
+        ("list:real_test", "cut", "real/axe/real_test 0.png", "0.png is not an image"),
+        ("list:real", "lost", "real", r"Unknown split 'real'.*real_train.*sketch"),
         ("pacs:photo", "lost", "cartoon", "has no folder cartoon.*<domain>/<class>"),
         ("pacs:photo", "lost", "sketch/horse", "sketch has no folder horse"),
         (
@@ -79,9 +84,15 @@ DAMAGE = {
             "camvid:val",
             "class 12",
             "trainannot/frame_0.png",
-            "class 12; the last is 11",
+            "class 12; the last is 10",
         ),
         ("camvid:val", "too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
+        ("mask_folder:val", "lost", "classes.txt", "no file .*classes.txt; expected"),
+        ("mask_folder:val", "empty", "classes.txt", "classes ; expected two or more"),
+        ("mask_folder:val", "folder", "more", "has 2 folders beside img; expected one"),
+        ("mask_folder:val", "lost", "img", "has no folder img"),
+        ("mask_folder:val", "lost", "img/3.jpg", "labels/3.png has no counterpart"),
+        ("mask_folder:val", "mask 12", "labels/2.png", "class 12; the last is 2"),
         ("camvid:val", "colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
     ],
 )
@@ -91,6 +102,33 @@ def test_a_folder_that_cannot_be_read_as_a_whole_is_refused(
     root = DRAWN[spec.partition(":")[0]](tmp_path / "own")
     DAMAGE[damage](root / path)
     refused(words, spec, tmp_path / "data", root)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("more.txt", "", "more.txt is an empty list. Fill or remove it"),
+        ("more.txt", "\n \n", "more.txt is an empty list"),
+        ("more.txt", "\na.png", "more.txt, line 2: expected a path below .*'a.png'"),
+        ("more.txt", "a.png x", "more.txt, line 1: .* a label from 0 on, got 'a.png x"),
+        ("more.txt", "a.png -1", "line 1: .* a label from 0 on, got 'a.png -1'"),
+        ("more.txt", "a.png 1.5", "line 1: .* a label from 0 on, got 'a.png 1.5'"),
+        ("more.txt", "/a.png 1", "line 1: expected a path below"),
+        ("more.txt", "a 1\na 4", "more.txt, line 2: its label is 4, but .* of 3"),
+        ("my list.txt", "a 1", "my list.txt names a split; use letters, digits, -"),
+        (
+            "sketch_test.txt",
+            "sketch/cup/sketch_test 0.png 2\nsketch/a.png 0",
+            "sketch_test.txt, line 2 names .*sketch/a.png, which is no file",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_followed_is_told_by_its_line(
+    tmp_path, name, text, words
+):
+    root = DRAWN["list"](tmp_path / "own")
+    (root / name).write_text(text)
+    refused(words, "list:sketch_test", tmp_path / "data", root)
 
 
 def refused(words, *arguments):
@@ -104,6 +142,7 @@ def refused(words, *arguments):
     ("spec", "words"),
     [
         *((spec, "name:split, such as pacs") for spec in ("pacs", "pacs:", ":a", "")),
+        ("list:a.txt", r"list needs source_dir, a folder with the layout \*.txt"),
         ("camvid:train", "camvid needs source_dir, a folder with the layout {train"),
         ("pasc:photo", "no data set 'pasc'.*pacs, camvid, image_folder"),
         ("cifar10:test", "TensorFlow, once.*tfds build cifar10 --file"),
@@ -188,6 +227,15 @@ def test_a_setting_out_of_its_range_is_refused(tmp_path, words, call):
     source = open_source("image_folder:train", tmp_path / "data", root)
     with pytest.raises(ValueError, match=words):
         call(source)
+
+
+@pytest.mark.parametrize("changes", [{"magnitude": 9.0}, {"erasing": 0.25}])
+def test_what_changes_an_image_alone_is_refused_of_masks(tmp_path, changes):
+    scenes = open_source(
+        "camvid:train", tmp_path / "data", DRAWN["camvid"](tmp_path / "own")
+    )
+    with pytest.raises(ValueError, match=r"data.randaugment and .* has segmentation;"):
+        train(scenes, **changes)
 
 
 def test_a_mask_is_no_label_and_a_library_that_is_not_there_is_asked_for(

@@ -10,11 +10,18 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from drawn_images import COUNTS, DRAWN, draw_folder, picture, save
+from experiments.configs.base import check
+from experiments.configs.values import SettingError
 from experiments.data import pacs
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.camvid import CLASSES, VOID
 from experiments.data.examples import LABEL, MASK
+from experiments.data.folders import PARTS
 from experiments.data.sources import listed_anew, open_source
+from experiments.methods import METHODS
+from experiments.models import MODELS
+from experiments.setup import set_up
+from mocked_runs import IMAGES, small_config
 
 
 @pytest.fixture
@@ -57,6 +64,35 @@ def test_without_train_the_split_with_the_most_classes_has_them_all(tmp_path, da
     root = draw_folder(tmp_path / "own", counts)
     art = open_source("image_folder:art", data, root)
     assert art.class_names == ("cat", "dog")
+
+
+def test_a_list_says_which_images_a_split_has_and_what_they_show(
+    tmp_path, data, capsys
+):
+    root = DRAWN["list"](tmp_path / "own")
+    shutil.rmtree(root / "real/bat")  # of lists that no one asks for
+    source = open_source("list:sketch_test.txt", data, root)
+    assert (source.target, source.class_names) == (LABEL, ("axe", "bat", "cup"))
+    np.testing.assert_array_equal(np.bincount(source.labels), [3, 0, 1])
+    for i in range(4):
+        label = source[i]["label"]
+        np.testing.assert_array_equal(source[i]["image"], picture(label))
+    assert len(open_source("list:sketch_test[:50%]", data, root)) == 2
+    assert "passed over" not in capsys.readouterr().err
+
+
+def test_a_list_that_changes_is_another_content_and_one_not_asked_for_is_none(
+    tmp_path, data
+):
+    root, specs = DRAWN["list"](tmp_path / "own"), ["list:sketch_test"]
+    before = listed_anew(specs, root, data)
+    (root / "real_test.txt").write_text("sketch/axe/sketch_test 0.png 0\r\n\n")
+    assert listed_anew(specs, root, data) == before
+    (root / "sketch_test.txt").write_text("sketch/axe/sketch_test 0.png 2\n")
+    source = open_source(*specs, data, root)
+    np.testing.assert_array_equal(source.labels, [2])
+    assert source.class_names == ("0", "bat", "2"), "axes are of two classes now"
+    assert listed_anew(specs, root, data) != before
 
 
 def test_images_of_any_mode_become_upright_rgb(tmp_path, data):
@@ -117,13 +153,50 @@ def test_a_folder_is_checked_once_and_told_from_others_by_what_it_holds(tmp_path
     assert listed_anew(specs, tmp_path / "copy", data) == content
 
 
+@pytest.mark.parametrize(("share", "counts"), [(0.5, [10, 5, 1]), (0.1, [2, 1, 1])])
+def test_a_share_is_of_every_class_alike_and_a_smaller_one_part_of_it(
+    tmp_path, data, share, counts
+):
+    root = draw_folder(tmp_path / "own", {"train": {"cat": 20, "dog": 10, "owl": 2}})
+    whole = open_source("image_folder:train", data, root)
+    part = whole.share(share, seed=0)
+    np.testing.assert_array_equal(np.bincount(part.labels), counts)
+    assert seen_in(part) == seen_in(whole.share(share, seed=0))
+    assert seen_in(part) > seen_in(whole.share(share / 2, seed=0))
+    assert seen_in(part) != seen_in(whole.share(share, seed=1))
+    assert seen_in(part) < seen_in(whole.share(1.0, seed=0)) == seen_in(whole)
+    np.testing.assert_array_equal(
+        part.labels, [part[i]["label"] for i in range(len(part))]
+    )
+    assert part.cached()[0]["image"].shape == (40, 48, 3)
+
+
+def seen_in(source):
+    return {image.tobytes() for image in images_of(source)}
+
+
+def test_a_share_of_masks_is_of_images(tmp_path, data):
+    scenes = open_source("camvid:all", data, DRAWN["camvid"](tmp_path / "own"))
+    assert (len(scenes), len(scenes.share(0.5, seed=0))) == (9, 4)
+
+
+def test_a_run_trains_and_selects_on_its_share_and_is_tested_on_everything(mocked_data):
+    setup = set_up(small_config(**{"data.share": 0.5, "data.share_seed": 1}))
+    whole = open_source("cifar10:train")
+    np.testing.assert_array_equal(setup.train.labels, whole.share(0.5, seed=1).labels)
+    assert len(setup.validation) < IMAGES
+    assert {len(domain.source) for domain in setup.domains.values()} == {IMAGES}
+    with pytest.raises(SettingError, match=r"data.share: .* in \[0, 1\], not 0, got 0"):
+        check(small_config(**{"data.share": 0.0}), METHODS, MODELS)
+
+
 def test_a_domain_of_pacs_is_the_sum_of_its_disjoint_parts(tmp_path, data):
     root = DRAWN["pacs"](tmp_path / "all/pacs")
     splits = pacs.listing(root).splits
     for domain in pacs.DOMAINS:
-        names = [r["name"] for part in pacs.PARTS for r in splits[f"{domain}_{part}"]]
+        names = [r["name"] for part in PARTS for r in splits[f"{domain}_{part}"]]
         assert len(set(names)) == len(names) == 7 * 7
-        for part, count in zip(pacs.PARTS, (5, 1, 1), strict=True):
+        for part, count in zip(PARTS, (5, 1, 1), strict=True):
             # The parent of the folder will do.
             source = open_source(f"pacs:{domain}_{part}", data, tmp_path / "all")
             np.testing.assert_array_equal(np.bincount(source.labels), [count] * 7)
@@ -139,7 +212,7 @@ def test_the_rule_of_the_split_is_of_names_alone_and_stays_as_it_is(tmp_path):
     assert dogs == {b"photo/dog/6.png"}
     (root / "sketch/dog/0.png").unlink()
     after = pacs.listing(root).splits
-    for split in before.keys() - {f"sketch_{part}" for part in pacs.PARTS}:
+    for split in before.keys() - {f"sketch_{part}" for part in PARTS}:
         assert before[split] == after[split]
 
 
@@ -164,6 +237,21 @@ def test_masks_belong_to_their_images(tmp_path, data):
     assert {int((source[i]["segmentation"] == VOID).sum()) for i in range(3)} == {
         *(40, 80, 120)
     }
+
+
+def test_masks_of_your_own_are_split_by_the_rule_and_named_by_their_list(
+    tmp_path, data
+):
+    root = DRAWN["mask_folder"](tmp_path / "own")
+    sources = [open_source(f"mask_folder:{part}", data, root) for part in PARTS]
+    assert [len(source) for source in sources] == [5, 1, 1]
+    assert len(set.union(*map(seen_in, sources))) == 7
+    source = sources[0]
+    assert source.class_names == ("background", "upper body", "shoes")
+    assert (source.target, source.ignore_label) == (MASK, 255)
+    np.testing.assert_array_equal(
+        source[0]["segmentation"][7], np.repeat([0, 1, 2, 255], 12)
+    )
 
 
 def test_what_was_decoded_is_kept_while_there_is_memory_and_not_sent_on(tmp_path, data):
@@ -205,9 +293,12 @@ def test_sets_of_tfds_work_and_grey_becomes_rgb(name, shape):
         ("pacs:photo_val", 253),
         ("pacs:sketch", 3929),
         ("camvid:train+val+test", 367 + 101 + 233),
+        ("mask_folder:train", 703),
+        ("mask_folder:val+test", 150 + 151),
     ],
 )
-def test_the_real_pacs_and_camvid_are_whole(tmp_path_factory, name, counts):
+def test_the_real_pacs_camvid_and_clothing_are_whole(tmp_path_factory, name, counts):
     if (root := os.environ.get("FTP_OPTAX_DATA")) is None:
-        pytest.skip("FTP_OPTAX_DATA does not name the folder of pacs and camvid")
+        pytest.skip("FTP_OPTAX_DATA does not name the folder of pacs, camvid and ccp")
+    root = os.path.join(root, "ccp") if name.startswith("mask_folder") else root
     assert len(open_source(name, tmp_path_factory.getbasetemp(), root)) == counts

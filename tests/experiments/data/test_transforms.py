@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from experiments.data.examples import MASK
+from experiments.data.randaugment import CHANGES, randaugment
 from experiments.data.transforms import (
     RATIO,
     augment,
@@ -99,6 +100,60 @@ def test_a_mask_moves_with_its_image_and_keeps_its_labels():
         seen = np.array([7, 11, 0])[changed["image"].argmax(-1)]
         assert (seen == changed["segmentation"]).mean() > 0.97
         assert changed["image"].sum(-1).min() > 200  # no dark border comes in
+
+
+def lit(side=64):
+    """A bright square on dark ground, with colours and detail."""
+    image = np.random.default_rng(0).integers(20, 60, (side, side, 3), dtype=np.uint8)
+    image[side // 4 : -side // 4, side // 4 : -side // 4] += np.uint8([90, 120, 150])
+    return image
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES)))
+def test_a_change_is_the_stronger_the_higher_its_magnitude(number):
+    image = Image.fromarray(lit())
+
+    def distance(share, sign):
+        changed = np.asarray(CHANGES[number](image, share, sign))
+        assert (changed.dtype, changed.shape) == (np.uint8, (64, 64, 3))
+        return np.abs(changed.astype(int) - np.asarray(image)).mean()
+
+    for sign in (-1, 1):
+        if number < 3:  # of one strength
+            assert distance(0.1, sign) == distance(1.0, sign) > 0
+        elif number == 4:  # to solarize moves a threshold down
+            assert 0 == distance(0.1, sign) < distance(0.6, sign)
+        else:
+            assert distance(0.2, sign) < distance(1.0, sign)
+
+
+def test_randaugment_makes_two_changes_at_most_and_the_generator_decides_which():
+    image, rng = lit(), np.random.default_rng(0)
+    made = [randaugment(image, 9, rng) for _ in range(400)]
+    untouched = np.mean([(changed == image).all() for changed in made])
+    assert 0.15 < untouched < 0.35, "both are left out a quarter of the time"
+    again = np.random.default_rng(0)
+    for changed in made[:20]:
+        np.testing.assert_array_equal(changed, randaugment(image, 9, again))
+    assert len({changed.tobytes() for changed in made}) > 200
+
+
+def test_a_share_of_images_is_erased_by_a_box_of_noise():
+    image = np.zeros((40, 60, 3), np.uint8)
+    settings = {"size": (40, 60), "scale": (1.0, 1.0), "flip": False}
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(400):
+        changed = augment({"image": image}, rng, **settings, erasing=0.25)["image"]
+        rows, columns = np.nonzero(changed.any(-1))
+        if rows.size:
+            box = changed[
+                rows.min() : rows.max() + 1, columns.min() : columns.max() + 1
+            ]
+            areas.append(box.shape[0] * box.shape[1] / 2400)
+            assert box.any(-1).mean() > 0.99, "noise is nowhere else than in the box"
+    assert 70 < len(areas) < 130
+    assert 0.015 < min(areas) < 0.05 < 0.28 < max(areas) < 0.36
+    assert not image.any(), "the image itself, which may be kept, stays as it is"
 
 
 def test_the_nearest_values_of_a_box_are_those_that_pillow_takes():

@@ -12,6 +12,7 @@ from drawn_scenes import SIDE, prepare, scene
 from experiments import train
 from experiments.configs.values import SettingError
 from experiments.data.batches import train_batches
+from experiments.data.examples import unit_vectors
 from experiments.data.sources import open_source
 from experiments.data.transforms import apply
 from experiments.setup import set_up
@@ -65,7 +66,7 @@ def test_colours_are_read_as_vectors_and_black_as_none():
     colours[:, 0] = 0
     file = io.BytesIO()
     Image.fromarray(colours).save(file, "png")
-    found = normals.unit_vectors(file.getvalue())
+    found = unit_vectors(file.getvalue())
     assert not found[:, 0].any()
     assert np.degrees(np.arccos(np.sum(found * field, -1)[:, 1:].clip(-1, 1))).max() < 1
 
@@ -80,6 +81,8 @@ def test_angles_are_those_that_vectors_were_turned_by(most):
     figures = measured(vectors, truth, mask)
     assert figures["mean_angle"] == pytest.approx(counted.mean(), rel=1e-3)
     assert figures["median_angle"] == pytest.approx(np.median(counted), abs=0.1)
+    squared = np.sqrt((counted**2).mean())
+    assert figures["rms_angle"] == pytest.approx(squared, rel=1e-3)
     for limit in (11.25, 22.5, 30):
         share = (counted < limit).mean()
         assert figures[f"under_{limit:g}"] == pytest.approx(share, abs=1e-3)
