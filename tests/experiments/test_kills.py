@@ -1,0 +1,54 @@
+"""Jobs that are killed at any change of a file, and started again.
+
+`EXHAUSTIVE=1 pytest tests/experiments/test_kills.py` kills before every change in turn.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parents[1]
+# How many kills of each, evenly spread.
+KILLS = {"training": 3, "sweep": 2, "quickstart": 1, "preparation": 5, "report": 6}
+EXHAUSTIVE = bool(os.environ.get("EXHAUSTIVE"))
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """Each job in a process that kills its starts, all at once."""
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("what kills is written in C, and there is no compiler `cc`")
+    folder = tmp_path_factory.mktemp("jobs")
+    shim = folder / "kill_at.so"
+    command = [compiler, "-shared", "-fPIC", "-o", shim, HERE / "kill_at.c", "-ldl"]
+    subprocess.run(command, check=True)
+    paths = os.pathsep.join(map(str, (HERE.parent, HERE)))
+    started = {}
+    for job, kills in KILLS.items():
+        (folder / job).mkdir()
+        number = "0" if EXHAUSTIVE else str(kills)
+        started[job] = subprocess.Popen(
+            [sys.executable, "-m", "killed_jobs", job, str(folder / job), number],
+            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=(folder / f"{job}.err").open("w"),
+            text=True,
+        )
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("job", KILLS)
+def test_the_same_command_ends_with_the_same_figures_wherever_it_was_killed(job, jobs):
+    said, _ = jobs[job].communicate()
+    whole, *failed, end = map(json.loads, said.splitlines())
+    assert whole["status"] == 0
+    assert failed == []
+    assert end["kills"] >= min(KILLS[job], whole["changes"])
