@@ -14,10 +14,10 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from tensorboardX import SummaryWriter
 
 import ftp_optax
 from experiments import records
+from experiments.board import Board
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
 from experiments.files import RecordError, checksum, read, saving, write
@@ -128,9 +128,7 @@ class Log:
         self.seen: dict[str, Any] = content["seen"]
         self.seconds: float = content["seconds"]
         self._losses: list[Any] = content["pending"]  # since the last validation
-        # TensorBoard hides what an earlier start wrote from here on.
-        purged = step + 1 if step else 0
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=purged)
+        self._board = Board(out / "tensorboard", step)
 
     def saved(self) -> dict[str, Any]:
         """All of it, as JSON."""
@@ -155,11 +153,11 @@ class Log:
         self.trace["step"].append(step)
         self.trace["loss"].append(_short(scalars["loss"]))
         for name, value in scalars.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
+            self._board.add(f"train/{name}", value, step)
         for quantity, leaves in seen.items():
             for path, value in leaves.items():
                 self.trace[quantity].setdefault(path, []).append(_short(value))
-                self._writer.add_scalar(f"{quantity}/{path}", value, step)
+                self._board.add(f"{quantity}/{path}", value, step)
 
     @property
     def diverged(self) -> bool:
@@ -173,7 +171,8 @@ class Log:
         entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
         for name, value in entry.items():
             self.history[name].append(value)
-        self._writer.add_scalar("validation/id", id_val, step)
+        self._board.add("validation/id", id_val, step)
+        self._board.flush()
         best, score = self.best, metric.score
         better = best is None or score(id_val) > score(best["id_val"])
         if better:
@@ -181,12 +180,7 @@ class Log:
         return better
 
     def close(self) -> None:
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise OSError(
-                f"{self._writer.logdir} cannot be written: {error}"
-            ) from error
+        self._board.close()
 
 
 def _short(value: Any) -> float:

@@ -68,7 +68,11 @@ def run(
     with locked(out):
         record = records.open_run(out, plain_dict(config))
         check_contents(out, config)
-        return record or _run(config, out, display, shared or Shared())
+        record = record or _run(config, out, display, shared or Shared())
+        # Here, for a kill may have kept an earlier start from it.
+        shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
+        (out / records.CHECKSUMS).unlink(missing_ok=True)
+        return record
 
 
 def _run(
@@ -88,8 +92,6 @@ def _run(
     if config.io.keep_anchor:
         records.save_anchor(out, trained.holding)
     write(out / records.METRICS, measure(setup, trained))
-    shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
-    (out / records.CHECKSUMS).unlink(missing_ok=True)
     return read(out / records.METRICS)
 
 

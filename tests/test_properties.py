@@ -1,6 +1,6 @@
 """What every method holds at every step, over drawn runs.
 
-`EXAMPLES=500 pytest tests/test_properties.py` draws as many of each, at random.
+`EXHAUSTIVE=500 pytest tests/test_properties.py` draws as many of each, at random.
 """
 
 import functools
@@ -21,14 +21,14 @@ import trees
 from ftp_optax import FTPState, TPGMState
 from relatives_reference import NORMS
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
+EXAMPLES = int(os.environ.get("EXHAUSTIVE", "0"))
 FEW = settings(
     max_examples=4,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # to shrink what fails takes minutes
 )
-MANY = settings(max_examples=EXAMPLES or 100, deadline=None)
+MANY = settings(max_examples=max(EXAMPLES, 100), deadline=None)
 
 EXCLUDED = "^dense/"
 LEAVES = ("dense/kernel", "query/kernel", "blocks/kernel", "scale")

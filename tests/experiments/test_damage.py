@@ -11,6 +11,7 @@ import pytest
 from experiments import train
 from experiments.cli import Display, Interrupted, ending, folder_of
 from experiments.files import RecordError, checksum, write_text
+from experiments.run_folder import Log
 from mocked_runs import IMAGES, QUIET, in_a_child, same, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -143,6 +144,16 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(left, small_disk, runs):
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     record = train.run(config(), out, QUIET)
     same(record, runs[0])
+
+
+def test_a_log_on_a_full_disk_says_so_and_waits_for_nobody(small_disk):
+    log = Log(small_disk, 0, None)
+    (small_disk / "filler").write_bytes(bytes(290_000))
+    losses = {f"loss {i}": 0.5 for i in range(1000)} | {"loss": 0.5}
+    with pytest.raises(OSError, match="No space left"):
+        log.observe(1, losses, {})
+    with pytest.raises(OSError, match="tensorboard cannot be written"):
+        log.close()
 
 
 @pytest.fixture

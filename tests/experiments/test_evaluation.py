@@ -42,6 +42,19 @@ def test_figures_are_those_of_the_predictions():
     assert found["images"] == 24
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+def test_a_limit_is_one_of_the_tests_and_not_of_validation(limit):
+    source, (graphdef, *model) = open_source("cifar10:test"), network()
+    sizes = Sizes(16, (16, 16), limit=limit)
+    evaluator = Evaluator(classification.TASK, graphdef, sizes, Placement())
+    found = evaluator.measure(tuple(model), Domain("id", source))
+    assert found["images"] == (limit or len(source))
+    whole = evaluator._replace(sizes=Sizes(16, (16, 16)))
+    expected = whole.measure(tuple(model), Domain("id", source))["accuracy"]
+    assert evaluator.validate(tuple(model), source) == expected
+    assert (found["accuracy"] == expected) == (limit is None)
+
+
 def test_a_domain_can_be_answered_with_its_own_classes_only():
     whole, net = open_source("cifar10:test"), network()
     records = [whole.examples.records[i] for i in range(4)]

@@ -63,7 +63,10 @@ def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
     assert not saved.diverged
     saved.step({"loss": jax.numpy.nan})
     saved.validated(TASK.metric, 1, 1, 0.1)
-    assert Log(tmp_path, 1, saved.saved()).diverged
+    saved.close()
+    again = Log(tmp_path, 1, saved.saved())
+    again.close()
+    assert again.diverged
 
 
 def scalar_steps(folder, tag):

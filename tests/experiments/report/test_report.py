@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -69,54 +67,6 @@ def test_a_report_takes_the_place_of_a_larger_one(tmp_path):
     assert report(tmp_path / "new head", "--out", out) == 0
     assert (out / "plots" / "loss.png").exists()
     assert not [*out.rglob("*-pacs-*.png")]  # of the first report
-
-
-# Reports on a run again and again; the nth is killed before its nth change of a file.
-KILLED = """
-import os, signal, sys
-from experiments.report.__main__ import main
-
-run, out = sys.argv[1:]
-writes = {"open": lambda path, mode, flags: flags & os.O_CREAT, "os.mkdir": None,
-    "os.rename": None, "os.remove": None, "os.rmdir": None, "shutil.rmtree": None}
-
-def killed_before(change):
-    count = 0
-    def audit(event, arguments):
-        nonlocal count
-        if event in writes and out in str(arguments[0]):
-            count += writes[event] is None or bool(writes[event](*arguments))
-            if count == change:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(audit)
-    return main([run, "--out", out])
-
-for change in range(1, 100):
-    if not (child := os.fork()):
-        sys.stdout = sys.stderr
-        os._exit(killed_before(change))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(status)
-    if status != -signal.SIGKILL:
-        break
-"""
-
-
-def test_a_report_goes_on_in_its_folder_wherever_an_earlier_one_was_killed(tmp_path):
-    run, out = write_run(tmp_path, record("linear-probe", None, 1.0, 0)), tmp_path / "o"
-    called = subprocess.run(
-        [sys.executable, "-c", KILLED, str(run), str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert called.returncode == 0, called.stderr
-    statuses = [*map(int, called.stdout.split())]
-    assert len(statuses) > 10
-    assert statuses == [-9] * (len(statuses) - 1) + [0]
-    assert report(run, "--out", tmp_path / "whole") == 0
-    for file in (p for p in (tmp_path / "whole").rglob("*") if p.is_file()):
-        again = out / file.relative_to(tmp_path / "whole")
-        assert again.read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("file", [*FILES, "plots"])
