@@ -127,7 +127,10 @@ def tasks(config: Config, shared: Shared) -> list[Task]:
             task(domain, (), lambda spec, domain=domain: spec.replace(DOMAIN, domain))
             for domain in sequence.domains
         ]
-    names = shared.source(data.train, config).class_names
+    train = shared.source(data.train, config)
+    # Some sets, as ImageNet-R, share the labels of a larger one.
+    occur = zip(train.class_names, train.occurring, strict=True)
+    names = [name for name, occurs in occur if occurs]
     order = np.random.default_rng(config.seed).permutation(len(names))
     classes = tuple(names[i] for i in order)
     firsts = range(0, len(classes), sequence.classes_per_task)

@@ -17,7 +17,6 @@ import orbax.checkpoint as ocp
 
 import ftp_optax
 from experiments import records
-from experiments.board import Board
 from experiments.configs.base import Config
 from experiments.data.sources import listed_anew
 from experiments.files import RecordError, checksum, read, saving, write
@@ -128,6 +127,8 @@ class Log:
         self.seen: dict[str, Any] = content["seen"]
         self.seconds: float = content["seconds"]
         self._losses: list[Any] = content["pending"]  # since the last validation
+        from experiments.board import Board  # needed to train alone
+
         self._board = Board(out / "tensorboard", step)
 
     def saved(self) -> dict[str, Any]:

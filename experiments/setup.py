@@ -148,6 +148,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
             graphdef=start.graphdef,
             steps_per_epoch=per_epoch,
             layers=start.layers,
+            drops_paths=bool(config.model.options.get("drop_path")),
             allowed=train.occurring if recipe.mask_classes else None,
         ),
         knobs=Knobs(*placement.replicated(knobs)),

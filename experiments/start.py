@@ -21,10 +21,11 @@ from experiments.data.batches import Sizes
 from experiments.data.sources import Source, open_source
 from experiments.methods import METHODS, Params
 from experiments.models import weights
+from experiments.models.backbone import DECODERS
 from experiments.tasks import TARGETS, task_of
 from experiments.tasks.task import Head
 
-HEAD = "^head/"
+HEAD, DECODER = "^head/", "^decoder/"
 
 Origin = Any  # a FrozenConfigDict, of `origin`
 
@@ -144,7 +145,8 @@ def with_head(start: Start, head: Head) -> Start:
         "kernel": np.reshape(head.kernel, old["kernel"].shape),
         "bias": np.reshape(head.bias, old["bias"].shape),
     }
-    return start._replace(params=start.params | {"head": fitted}, new=())
+    new = tuple(name for name in start.new if name != HEAD)
+    return start._replace(params=start.params | {"head": fitted}, new=new)
 
 
 # ---- Pre-trained weights -------------------------------------------------------------
@@ -180,6 +182,8 @@ def _pretrained(origin: Origin, train: Source) -> Start:
             " so there is no loaded head. Use the start 'new head' or 'probed head'."
         )
     new = () if loaded and not grown else (HEAD,)
+    if not loaded and "decoder" in params:
+        new = (HEAD, DECODER)
     start = Start(graphdef, params, statistics, models.layer_names(model), new)
     if origin.model.start == "zero-shot head":
         return with_head(start, _zero_shot_head(origin, train))
@@ -199,22 +203,33 @@ def _zero_shot_head(origin: Origin, train: Source) -> Head:
         if not options.head_rows:
             kernel = zero_shot.text_head(
                 path,
-                options.class_texts or names,
-                options.templates or zero_shot.IMAGENET_TEMPLATES,
+                _texts(options.class_texts, zero_shot.IMAGENET_NAMES)
+                or [name.replace("_", " ") for name in names],
+                _texts(options.templates, None) or zero_shot.IMAGENET_TEMPLATES,
                 tokenizer=options.tokenizer,
                 quick=options.options.get("quick", True),
             )
+            if kernel.shape[-1] != len(names):
+                raise ValueError(
+                    f"model.class_texts: expected {len(names)} lines, one for each"
+                    f" class of {train.name}, got {kernel.shape[-1]}"
+                )
             return Head(kernel, np.zeros(kernel.shape[-1], np.float32))
         head = _published_head(origin, train)
         return Head(*zero_shot.rows(*head, options.head_rows, names))
     except weights.WeightsError:
         raise
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SettingError(f"model.start: no zero-shot head: {error}.") from error
 
 
+def _texts(file: str | None, imagenet: Any) -> Any:
+    """The file that an option names."""
+    return imagenet if file == "imagenet" else file and pathlib.Path(file)
+
+
 def _published_head(origin: Origin, train: Source) -> Head:
-    """The head that the weights have, of whatever classes; of none without one."""
+    """The head that the weights have, of whatever classes."""
     path, model = origin.io.weights, _created(origin, train, 1)
     if pathlib.Path(path).is_dir():
         _, *parts = nnx.split(model, nnx.Param, ...)
@@ -222,9 +237,13 @@ def _published_head(origin: Origin, train: Source) -> Head:
         like = params, statistics
         return Head(**records.load_pretrained(pathlib.Path(path), like)[0]["head"])
     shapes = weights.shapes_in(path, model.backbone.tables)
-    model = _created(origin, train, shapes.get("head/bias", (0,))[0])
+    if "head/bias" not in shapes:
+        raise weights.WeightsError(
+            f"{path} has no head, so it has no rows for a zero-shot head."
+        )
+    model = _created(origin, train, shapes["head/bias"][0])
     weights.load_weights(model, path)
-    return Head(model.head.kernel[...], model.head.bias[...])
+    return Head(np.array(model.head.kernel[...]), np.array(model.head.bias[...]))
 
 
 def _grown(old: np.ndarray, new: Any) -> np.ndarray:
@@ -247,12 +266,19 @@ def _created(origin: Origin, train: Source, outputs: int) -> Any:
                 f"data.image_size: {name} takes square images, here of {side} pixels a"
                 f" side; got {size}."
             )
-    task = task_of(train.target)
+    head = task_of(train.target).head
+    if origin.model.decoder != "linear":
+        if not train.target.dense:
+            raise SettingError(
+                f"model.decoder: {train.name} has no target a pixel; expected 'linear',"
+                f" got {origin.model.decoder!r}."
+            )
+        head = DECODERS[origin.model.decoder]
     try:
         return models.create(
             name,
             outputs,
-            head=task.head,
+            head=head,
             rngs=nnx.Rngs(origin.seed),
             dtype=jnp.dtype(origin.model.dtype),
             **options,

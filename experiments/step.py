@@ -32,6 +32,7 @@ class Training(NamedTuple):
       steps_per_epoch: how many.
       layers: paths of the params, from the input to the head.
       allowed: for each class whether it counts in the loss; `None`: all do.
+      drops_paths: whether the model draws what it leaves out.
     """
 
     recipe: FrozenConfigDict
@@ -43,6 +44,7 @@ class Training(NamedTuple):
     steps_per_epoch: int = 1
     layers: tuple[str, ...] = ()
     allowed: tuple[bool, ...] | None = None
+    drops_paths: bool = False
 
 
 class Knobs(NamedTuple):
@@ -132,10 +134,14 @@ def forward(
     images: jax.Array,
     *,
     train: bool,
+    **drawn: jax.Array,
 ) -> tuple[jax.Array, Params]:
-    """What the head gives, and the statistics of the batch norms after it."""
+    """What the head gives, and the statistics of the batch norms after it.
+
+    `drawn` is empty, or `rng`, a key, of a model that drops paths.
+    """
     model: Any = nnx.merge(graphdef, params, statistics, copy=True)
-    outputs = model(images, train=train)
+    outputs = model(images, train=train, **drawn)
     return outputs, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
 
@@ -177,11 +183,10 @@ def train_step(
     """
     recipe: Any = training.recipe
     task, graphdef, tx = training.task, training.graphdef, rule(training, knobs)
-    share = None
+    key, share = jax.random.fold_in(jax.random.key(knobs.seed), state.step), None
     if recipe.mixup or recipe.cutmix:
         from experiments.mixing import mix  # few recipes do
 
-        key = jax.random.fold_in(jax.random.key(knobs.seed), state.step)
         images, share = mix(key, batch["image"], recipe.mixup, recipe.cutmix)
         batch = batch | {"image": images, "other": batch["target"][::-1]}
 
@@ -190,9 +195,11 @@ def train_step(
         return task.loss(outputs, targets, recipe.label_smoothing)
 
     def loss_fn(params: Params, statistics: Params, part: Batch) -> Any:
-        train = not recipe.freeze_statistics
+        train, drawn = not recipe.freeze_statistics, {}
+        if training.drops_paths:
+            drawn = {"rng": jax.random.fold_in(key, part.get("number", 0))}
         outputs, statistics = forward(
-            graphdef, params, statistics, part["image"], train=train
+            graphdef, params, statistics, part["image"], train=train, **drawn
         )
         loss = loss_of(outputs, part["target"])
         if share is not None:
@@ -234,6 +241,7 @@ def _gradient(grad_fn: Any, parts: int, state: TrainState, batch: Batch) -> Any:
     cut = jax.tree.map(
         lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
     )
+    cut["number"] = jnp.arange(parts)
     start = (optax.tree.zeros_like(state.params), state.statistics)
     (total, statistics), scalars = jax.lax.scan(body, start, cut)
     means = jax.tree.map(jnp.mean, scalars)

@@ -78,8 +78,17 @@ OPTIONS: dict[str, Option] = {
     # weights, without training. All but the first are anchored.
     "model.start": Option("new head", among(*STARTS)),
     # Of a zero-shot head: class -> the classes of the weights' own head, by number,
-    # whose mean it is.
+    # whose mean it is. Without any, CLIP's text tower makes it of texts.
     "model.head_rows": Option({}),
+    # A file with a text for each class, in the order of the labels, a line each;
+    # "imagenet"; None: the classes' names.
+    "model.class_texts": Option(str, path),
+    # A file with texts that have {} in place of a class; None: OpenAI's 80.
+    "model.templates": Option(str, path),
+    # tokenizer.json, or vocab.json beside merges.txt; None: beside the weights.
+    "model.tokenizer": Option(str, path),
+    # Of a task with a target a pixel: "mlp" joins all feature maps of the backbone.
+    "model.decoder": Option("linear", among("linear", "mlp")),
     #
     "recipe.epochs": Option(6, STEPS),
     "recipe.steps": Option(0, STEPS),  # instead of `epochs`, if above 0

@@ -61,6 +61,7 @@ def get_config() -> Config:
     config.model.options = ConfigDict({"projected": True, "drop_path": 0.2})
     config.model.dtype = "bfloat16"
     config.model.start = "zero-shot head"
+    config.model.class_texts = "imagenet"
     config.recipe.epochs = 30
     config.recipe.warmup_epochs = 5.0
     config.recipe.batch_size = 512

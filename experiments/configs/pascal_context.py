@@ -55,6 +55,7 @@ def get_config(part: str = "semseg") -> Config:
     config.io.cache = False
     config.io.save_every = 1000
     config.model.name = "swin-tiny"
+    config.model.decoder = "mlp"
     config.model.dtype = "bfloat16"
     config.recipe.epochs = 60
     config.recipe.warmup_epochs = 20.0

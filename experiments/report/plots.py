@@ -123,7 +123,7 @@ def plane(group: Group, figure: Figure) -> None:
         near = np.vstack([near, start])
     # Around what matters: one wrecked run must not squeeze the rest.
     low, high = near.min(axis=0), near.max(axis=0)
-    margin = np.maximum(0.35 * (high - low), 0.02 * np.abs(high))
+    margin = np.maximum(0.35 * (high - low), 0.02 * np.abs(high) + 1e-3 * scale)
     limits = np.stack([low - margin, high + margin], axis=1)
     axes.set(xlim=limits[0], ylim=limits[1])
     unit = short(group.metric.unit)

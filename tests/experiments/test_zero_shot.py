@@ -77,8 +77,11 @@ def test_a_finished_run_has_a_head_as_well(published, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": {"3": (5,)}}, "head_rows: .* every class .* none for 0"),
-        ({"rows": {"3": (6,), "0": (1,)}}, "a head of 6 outputs; .* names 6"),
+        ({"rows": {"3": (5,)}}, "rows from 0 to 5 for the class '0', got"),
+        (
+            {"rows": {"3": (6,), "0": (1,)}},
+            "rows from 0 to 5 .* class '3', got .6",
+        ),
         ({"rows": {"3": (-1,), "0": (1,)}}, "head_rows.3: expected a whole number"),
         ({"rows": {"3": (), "0": (1,)}}, "head_rows.3: expected at least one"),
         ({"rows": {"3": "5", "0": (1,)}}, "head_rows.3: expected a tuple"),
@@ -97,5 +100,5 @@ def test_a_file_without_a_head_makes_none(published, tmp_path):
     _, file = published
     arrays = {k: v for k, v in np.load(file).items() if not k.startswith("head/")}
     np.savez(tmp_path / "trunk.npz", **arrays)
-    with pytest.raises(WeightsError, match="a head of 0 outputs"):
+    with pytest.raises(WeightsError, match="has no head, so it has no rows"):
         train.run(zero_shot(tmp_path / "trunk.npz"), tmp_path / "run", QUIET)
