@@ -182,11 +182,11 @@ def sweep(
     out: pathlib.Path,
     display: Display,
     shared: Shared | None = None,
-    run: Run = run,
+    one: Run | None = None,
 ) -> Chosen:
     """Runs what is missing of both stages; returns what was chosen.
 
-    `run` is what one run is, as `experiments.train.run`.
+    `one` makes one run, by default as `experiments.train.run`.
 
     Raises:
       SettingError: a setting or a seed cannot be used.
@@ -194,8 +194,8 @@ def sweep(
     """
     grid = settings(config)
     with locked(out):
-        runner = functools.partial(run, display=display, shared=shared or Shared())
-        return _sweep(config, grid, out, display, runner)
+        one = functools.partial(one or run, display=display, shared=shared or Shared())
+        return _sweep(config, grid, out, display, one)
 
 
 def _sweep(
@@ -203,17 +203,17 @@ def _sweep(
     grid: dict[str, list[Setting]],
     out: pathlib.Path,
     display: Display,
-    run: Run,
+    one: Run,
 ) -> Chosen:
     tuning = planned("tune", grid, config.tune_seeds)
     scores: dict[tuple[str, Setting], list[float]] = {}
-    for plan, record in run_all(config, tuning, out, display, run).items():
+    for plan, record in run_all(config, tuning, out, display, one).items():
         score = selection_score(record)
         scores.setdefault((plan.method, plan.setting), []).append(score)
     chosen = select(grid, scores)
     again = {method: [setting] for method, setting in chosen.items()}
     final = planned("final", again, config.final_seeds)
-    run_all(config, final, out, display, run)
+    run_all(config, final, out, display, one)
     return {
         method: {
             **setting._asdict(),
@@ -229,7 +229,7 @@ def run_all(
     plans: list[Planned],
     out: pathlib.Path,
     display: Display,
-    run: Run,
+    one: Run,
 ) -> dict[Planned, dict[str, Any]]:
     """The record of every planned run, trained now or earlier.
 
@@ -252,7 +252,7 @@ def run_all(
                 continue
             advance(plan.name, 0)
             wanted, folder = configured(config, plan, out), out / plan.stage / plan.name
-            record = run(wanted, folder)
+            record = one(wanted, folder)
             done[plan] = studies.append(file, record, plan.stage, plan.name)
             display.print(f"{plan.stage} {plan.name}: {in_words(record)}")
             advance(plan.name, 1)
@@ -281,9 +281,11 @@ def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) ->
 # ---- Command line ------------------------------------------------------------------
 
 
-def show(config: Config, out: pathlib.Path, display: Display, run: Run = run) -> None:
+def show(
+    config: Config, out: pathlib.Path, display: Display, one: Run | None = None
+) -> None:
     """Sweeps, and prints what was chosen."""
-    for method, chosen in sweep(config, out, display, run=run).items():
+    for method, chosen in sweep(config, out, display, one=one).items():
         display.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
     display.print(f"Now: python -m experiments.report {out}")
 

@@ -34,7 +34,7 @@ from mocked_runs import IMAGES, QUIET, small_config
 from run_records import record, write_run
 
 TIMES = ("seconds", "images_per_second", "machine")
-TIMED = (records.CHECKSUM, records.DIGESTS)  # of files that hold times
+TIMED = (f"{records.SELECTED}.sha256", records.DIGESTS)  # of files that hold times
 NEVER = 2**40
 
 # ---- Jobs: each leaves all it makes in `out`; what it reads is beside it -------------

@@ -38,7 +38,9 @@ def test_the_same_command_trains_only_what_is_missing(finished, monkeypatch):
     whole = study.read_bytes()
     study.write_bytes(b"".join(whole.splitlines(keepends=True)[:-2]))
     ran, run = [], sweep.run
-    monkeypatch.setattr(sweep, "run", lambda *args: ran.append(args) or run(*args))
+    monkeypatch.setattr(
+        sweep, "run", lambda *args, **shared: ran.append(args) or run(*args, **shared)
+    )
     quickstart.quickstart(2, finished, True, QUIET)
     assert len(ran) == 2
     assert study.read_bytes() == whole
