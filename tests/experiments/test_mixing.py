@@ -84,6 +84,41 @@ def test_a_moving_average_of_the_parameters_is_what_is_evaluated():
     assert trained(steps=1)[1][-1].mean == {}
 
 
+class Drops(nnx.Module):
+    """Gives a pixel, or where it may draw what to leave out, that or nothing."""
+
+    def __init__(self):
+        self.head = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+
+    def __call__(self, images, *, train, rng=None):
+        pixels = images[:, 0, 0].astype(jnp.float32)
+        if rng is not None:
+            pixels *= jax.random.bernoulli(rng, shape=(len(pixels), 1))
+        return self.head(pixels)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_a_model_leaves_out_is_drawn_anew_in_every_step_and_part(accumulate):
+    recipe = base.get_config().recipe.to_dict() | {"steps": 9, "accumulate": accumulate}
+    graphdef, params, _ = nnx.split(Drops(), nnx.Param, ...)
+    fixed = Training(FrozenConfigDict(recipe), 0, "fine-tune", Held(), TASK, graphdef)
+    batch = {"image": jnp.full((8, 2, 2, 3), 9, jnp.uint8), "target": jnp.arange(8) % 4}
+
+    def losses(seed, drops, steps=6):
+        training, knobs = fixed._replace(drops_paths=drops), Knobs(0.0, 0.0, seed)
+        state = init_state(training, knobs, nnx.to_pure_dict(params), {})
+        found = []
+        for _ in range(steps):
+            state, scalars = train_step(training, knobs, state, batch, None)
+            found.append(float(scalars["loss"]))
+        return found
+
+    assert len(set(losses(0, drops=False))) == 1  # the rate is 0
+    assert len(set(losses(0, drops=True))) > 2
+    assert losses(0, drops=True) == losses(0, drops=True)
+    assert losses(0, drops=True) != losses(1, drops=True)
+
+
 def test_a_class_that_does_not_count_gets_no_gradient():
     some = (True, True, False, True)
     for allowed, moves in ((some, [*some]), (None, [True] * 4)):

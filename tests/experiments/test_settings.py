@@ -126,6 +126,10 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"mixup": -0.1}, "mixup: expected a finite number from 0 on"),
         ({"layer_decay": 0.0}, r"layer_decay: .* in \[0, 1\], not 0, got 0"),
         ({"ema": 1.0}, r"ema: .* in \[0, 1\], not 1, got 1"),
+        (
+            {"model.decoder": "mlp"},
+            "model.decoder: cifar10:train has no target a pixel",
+        ),
         ({"clip_norm": -1.0}, "clip_norm: expected a finite number from 0 on"),
         ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
         ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
@@ -167,6 +171,11 @@ def test_corruptions_without_their_library_are_refused_before_training(
 def test_a_warm_up_as_long_as_the_training_is_refused():
     with pytest.raises(SettingError, match=r"warmup_epochs: .* takes 2 steps"):
         train.set_up(small_config(warmup_epochs=1.0))
+
+
+def test_a_decoder_needs_a_target_a_pixel():
+    with pytest.raises(SettingError, match="decoder: cifar10:train has no target a p"):
+        set_up(small_config(decoder="mlp"))
 
 
 def test_a_model_is_made_for_the_size_of_the_images(tmp_path):

@@ -102,6 +102,9 @@ def test_the_configuration_runs_for_each_of_its_tasks(root, tmp_path, task):
         "mean_angle" if task == "normals" else "mean_iou"
     )
     assert len(record["evaluation"]) == 1 + len(config.evaluation.corruptions)
+    held = {name: leaf["radius"] is not None for name, leaf in record["leaves"].items()}
+    assert not held["decoder/fuse/kernel"]  # it is as new as the head
+    assert held["backbone/patches/kernel"]
     assert record["evaluation"]["clean"]["images"] == (2 if task == "parts" else 3)
 
 
