@@ -10,7 +10,7 @@ python -m experiments.continual --config=experiments/configs/continual.py:office
 
 FTP and its relatives take a new anchor for every task; with
 --config.run.sequence.new_anchor=False they keep the pre-trained one, and their radii go
-on. ViT-Tiny at 96 pixels, AdamW, 30 steps a task with a cosine of its own; two settings
+on. ViT-Tiny at 96 pixels, AdamW, 30 steps a task with a cosine of its own; three settings
 of each method, then three seeds of the best. VIT_TINY.npz: timm's
 vit_tiny_patch16_224.augreg_in21k_ft_in1k. OFFICE holds `<domain>/<class>/*.jpg` of the
 ten classes that Office-31 and Caltech-256 share (Gong et al. 2012), all domains
@@ -21,14 +21,14 @@ from experiments.configs import base
 from experiments.configs.base import Config, ConfigDict
 from experiments.configs.studies import pairs, sequence, study
 
-RATES = (1e-4, 3e-4)
+RATES = (3e-5, 1e-4, 3e-4)
 SETTINGS = {
     "fine-tune": pairs(RATES, (None,)),
     "l2-sp": pairs(RATES, (1e-1,)),
-    "wise-ft": pairs(RATES, (0.5,)),
+    "wise-ft": pairs((1e-4, 3e-4, 1e-3), (0.5,)),
     "spd": pairs(RATES, (0.5,)),
-    "ftp": pairs((1e-3, 3e-3), (1.0,)),
-    "ftp-fast": pairs((1e-3, 3e-3), (1.0,)),  # 30 steps are few for a radius
+    "ftp": pairs((1e-3, 3e-3, 1e-2), (1.0,)),
+    "ftp-fast": pairs((3e-4, 1e-3, 3e-3), (1.0,)),  # 30 steps are few for a radius
 }
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 

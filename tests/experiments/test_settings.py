@@ -126,10 +126,6 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"mixup": -0.1}, "mixup: expected a finite number from 0 on"),
         ({"layer_decay": 0.0}, r"layer_decay: .* in \[0, 1\], not 0, got 0"),
         ({"ema": 1.0}, r"ema: .* in \[0, 1\], not 1, got 1"),
-        (
-            {"model.decoder": "mlp"},
-            "model.decoder: cifar10:train has no target a pixel",
-        ),
         ({"clip_norm": -1.0}, "clip_norm: expected a finite number from 0 on"),
         ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
         ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
