@@ -19,6 +19,35 @@ MOBILE, FROZEN = "pacs-mobilenet-v1-{}", "pacs-mobilenet-v1-frozen"
 CAMVID, DIGITS = "camvid-probed", "digits-study"
 
 
+METHODS = {  # as the pages call them
+    "fine-tuning": "fine-tune",
+    "linear probe": "linear-probe",
+    "LP-FT": "lp-ft",
+    "TPGM": "tpgm",
+    "partial": "partial",
+    "FTP": "ftp",
+    "MARS-PGM": "mars-pgm",
+    "MARS-SP": "mars-sp",
+    "SPD": "spd",
+    "L2-SP": "l2-sp",
+    "WiSE-FT": "wise-ft",
+}
+
+
+def tables(page):
+    """The tables of a page: rows of cells, the heads first."""
+    text = (RESULTS / page).read_text("utf-8")
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [
+            [c.strip() for c in r.strip("|").split("|")] for r in block.splitlines()
+        ]
+        yield [rows[0], *rows[2:]]
+
+
+def numbers(text):
+    return [float(x) for x in re.findall(r"\d[\d.]*(?:e-\d+)?", text)]
+
+
 @functools.cache
 def study(name, stage):
     """The group of a stage; "tune", "final", or "" of single runs."""

@@ -4,8 +4,18 @@ import math
 
 import pytest
 
-from study_numbers import apart, group, means, problems, stuck, trial, words
-from test_tables import METHODS, numbers, tables
+from study_numbers import (
+    METHODS,
+    apart,
+    group,
+    means,
+    numbers,
+    problems,
+    stuck,
+    tables,
+    trial,
+    words,
+)
 
 PAGE, STUDY, FIRST = "continual.md", "pacs-continual", "pacs-continual-first"
 NAMES = METHODS | {"FTP, radius rate 0.1": "ftp-fast"}
@@ -32,7 +42,7 @@ def fragments():
     yield f"{steps} steps a radius grows"
     tuned = lambda m, *s: means(trial(STUDY, m, *s, stage="tune"), ("id",))
     yield f"at 3e-4 fine-tuning has {tuned('fine-tune', 3e-4)}"
-    yield f"at 1e-2 FTP has {tuned('ftp', 1e-2)}"
+    yield f"at 1e-2 FTP has {tuned('ftp', 1e-2, 1.0)}"
     ftp = trial(STUDY, "ftp")
     low, *_, high = sorted(stuck(ftp, 1e-6))
     yield f"{low} to {high} of its 200 radii"

@@ -9,32 +9,21 @@ from study_numbers import (
     CAMVID,
     DIGITS,
     KAPPA,
+    METHODS,
     MOBILE,
     NEW,
     PROBED,
-    RESULTS,
     apart,
     group,
     means,
+    numbers,
     over_start,
     stuck,
+    tables,
     trial,
     words,
 )
 
-METHODS = {  # as the pages call them
-    "fine-tuning": "fine-tune",
-    "linear probe": "linear-probe",
-    "LP-FT": "lp-ft",
-    "TPGM": "tpgm",
-    "partial": "partial",
-    "FTP": "ftp",
-    "MARS-PGM": "mars-pgm",
-    "MARS-SP": "mars-sp",
-    "SPD": "spd",
-    "L2-SP": "l2-sp",
-    "WiSE-FT": "wise-ft",
-}
 COLUMNS = {
     "ID val": "id_val",
     "ID test": "id",
@@ -55,20 +44,6 @@ INDEX = (
     (CAMVID, "final"),
     (DIGITS, "final"),
 )
-
-
-def tables(page):
-    """The tables of a page: rows of cells, the heads first."""
-    text = (RESULTS / page).read_text("utf-8")
-    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
-        rows = [
-            [c.strip() for c in r.strip("|").split("|")] for r in block.splitlines()
-        ]
-        yield [rows[0], *rows[2:]]
-
-
-def numbers(text):
-    return [float(x) for x in re.findall(r"\d[\d.]*(?:e-\d+)?", text)]
 
 
 def row_of(where, name, heads):
