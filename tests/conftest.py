@@ -17,6 +17,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# What comparisons with torch need; they skip themselves where it is not.
+collect_ignore = ["clip_reference.py", "torch_parity.py"]
+
+
 @pytest.fixture
 def x64():
     """Float64 arithmetic for one test."""
