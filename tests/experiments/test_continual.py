@@ -164,7 +164,7 @@ def test_methods_are_tuned_by_the_validation_sets_of_all_tasks(tmp_path):
         "fine-tune": pairs((1e-3, 1e-1), (None,)),
         "wise-ft": pairs((1e-2,), (0.5, 0.9)),
     }
-    config = study(by_domain(), settings, final_seeds=(1,))
+    config = study(by_class(), settings, final_seeds=(1,))
     continual.show(config, tmp_path / "study", QUIET)
     lines = studies.read(tmp_path / "study/study.jsonl")
     assert [line["stage"] for line in lines] == ["tune"] * 4 + ["final"] * 2

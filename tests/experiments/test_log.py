@@ -105,9 +105,10 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(tmp_path, monkeypatc
 
 
 def test_tensorboard_hides_what_was_logged_after_the_last_checkpoint(tmp_path):
-    for step in (0, 2, 0):  # a first start, one after two steps, one from the start
-        log = Log(tmp_path / str(step), step, None)
+    # A first start, one that goes on after two steps, and one from the beginning.
+    for step, known in ((0, [1, 2, 3]), (2, [1, 2, 3, 4, 5]), (0, [1, 2, 3])):
+        log = Log(tmp_path, step, None)
         for later in (1, 2, 3):
             log.observe(step + later, {"loss": 1.0}, {})
         log.close()
-    assert scalar_steps(tmp_path / "0/tensorboard", "train/loss") == [1, 2, 3]
+        assert scalar_steps(tmp_path / "tensorboard", "train/loss") == known
