@@ -16,7 +16,7 @@ from flax import nnx
 
 from experiments.data.batches import Sizes, evaluation_batches
 from experiments.data.sources import Source
-from experiments.methods import Params, leaf_path, mixed
+from experiments.methods import Params, holding, leaf_path, mixed
 from experiments.step import Placement, only_of, predict
 from experiments.tasks.task import Metric, Task
 from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
@@ -235,11 +235,11 @@ def observe(start: Params, params: Params, method: Any) -> dict[str, Named]:
         "radius": {},
         "bound": {},
     }
-    if _holds(method, FTPState):
+    if any(isinstance(part, FTPState) for part in holding(method)):
         leaves = summary(method, params)
         seen["radius"] = {k: leaf.radius for k, leaf in leaves.items()}
         seen["bound"] = {k: leaf.bound for k, leaf in leaves.items()}
-    elif _holds(method, TPGMState):
+    elif any(isinstance(part, TPGMState) for part in holding(method)):
         seen["radius"] = radii(method, params)
     return seen
 
@@ -258,8 +258,3 @@ def leaves(
         }
         for path in layers
     }
-
-
-def _holds(state: Any, kind: type) -> bool:
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
-    return any(isinstance(node, kind) for node in nodes)

@@ -17,39 +17,30 @@ accessories. The number to reach is that of the linear probe which it begins wit
 IoU of the clean test images / under the four corruptions at severity 3: 0.37 / 0.21.
 """
 
-from experiments.configs import base
+from experiments.configs import camvid
 from experiments.configs.base import Config, ConfigDict
-from experiments.configs.camvid import CORRUPTIONS, SETTINGS
 from experiments.configs.studies import study
 
 METHODS = ("linear-probe", "fine-tune", "wise-ft", "ftp")
 
 
 def get_config(part: str = "") -> Config:
-    """ResNet-18 trunk with a 1 x 1 convolution as its head, from a probed one.
+    """As CamVid's: ResNet-18 trunk with a 1 x 1 convolution as its head, probed.
 
     Args:
       part: "" for a run, or "study".
     """
     if part not in ("", "study"):
         raise ValueError(f"mask_folder.py: expected '' or 'study', got {part!r}.")
-    config = base.get_config()
+    config = camvid.get_config()
     config.name = "mask_folder"
     config.data.train = "mask_folder:train"
     config.data.validation = "mask_folder:val"
     config.evaluation.tests = ConfigDict({"clean": "mask_folder:test"})
-    config.evaluation.id = "clean"
-    config.evaluation.corruptions = CORRUPTIONS
     config.data.image_size = (240, 160)
-    config.data.scale = (0.5, 1.0)
-    config.model.start = "probed head"
-    config.recipe.epochs = 4
-    config.recipe.batch_size = 8
-    config.evaluation.batch_size = 32
-    config.method.learning_rate = 1e-4
     if not part:
         return config
     tune = {"evaluation": {"limit": 60, "severities": (3,)}}
-    config = study(config, SETTINGS, tune=tune)
+    config = study(config, camvid.SETTINGS, tune=tune)
     config.methods = METHODS  # others have settings, too
     return config

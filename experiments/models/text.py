@@ -22,7 +22,6 @@ from experiments.models.naming import TORCH, published
 from experiments.models.vit import POSITIONS
 
 EPSILON = 1e-5
-_BLOCK = re.compile(r"backbone/blocks/(\d+)/")
 TRANSFORMERS = published(
     "the text tower of CLIP as transformers names it",
     TORCH,

@@ -87,6 +87,12 @@ class Trial:
     def records(self) -> list[Record]:
         return list(self.runs["record"])
 
+    @property
+    def tasks(self) -> Frame:
+        """Of sequences: a column a task, a row after each; mean over the seeds."""
+        each = [pd.DataFrame(r["tasks"], dtype=float) for r in self.records]
+        return sum(each[1:], each[0]) / len(each)
+
     def get(self, key: str | None) -> Interval | None:
         """Mean and interval of a column over the seeds that have it."""
         return _over(self.runs[key]) if key in self.runs else None

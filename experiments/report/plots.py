@@ -190,8 +190,7 @@ def tasks(group: Group, figure: Figure) -> None:
         return
     axes = figure.subplots()
     for trial in group.chosen.values():
-        each = [np.array([*r["tasks"].values()], float).T for r in trial.records]
-        mean = group.metric.scale * np.mean(each, axis=0)  # after, by task
+        mean = group.metric.scale * trial.tasks.to_numpy()
         so_far = [mean[i, : i + 1].mean() for i in range(len(mean))]
         axes.plot(range(1, len(mean) + 1), so_far, **mark(trial))
         axes.set_xticks(range(1, len(mean) + 1))

@@ -120,9 +120,7 @@ def tasks(group: Group) -> Rows:
     place need not be of the same classes for two seeds.
     """
     for trial in group.chosen.values() if group.is_sequence else ():
-        each = [pd.DataFrame(r["tasks"], dtype=float) for r in trial.records]
-        mean = sum(each[1:], each[0]) / len(each)
-        for number, row in enumerate(mean.to_dict("records"), 1):
+        for number, row in enumerate(trial.tasks.to_dict("records"), 1):
             texts = {name: group.column("id").text(x) for name, x in row.items()}
             yield {"Method": trial.label, "After": str(number), **texts}
 
