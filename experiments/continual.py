@@ -1,7 +1,7 @@
 r"""Fine-tunes a model on one task after the other, and tests it on each after each.
 
-python -m experiments.continual --config=experiments/configs/pacs_continual.py \
-  --config.run.io.source_dir=PACS --config.run.io.weights=RESNET18.npz --out=runs/pacs
+python -m experiments.continual --config=experiments/configs/continual.py:pacs \
+  --config.run.io.source_dir=PACS --config.run.io.weights=VIT_TINY.npz --out=runs/pacs
 
 A task is a part of the classes of a data set, which the head grows by, or one of its
 domains. Every task begins with what the one before it left; a method takes that for its
@@ -73,13 +73,13 @@ def run(
     """
     shared = shared or Shared()
     check_sequence(config)
-    every = tasks(config, shared)
-    runs = [of_task(config, every, i, out) for i in range(len(every))]
-    for each in runs:
-        check(each, METHODS, MODELS)
     with locked(out):
         if done := records.open_run(out, plain_dict(config)):
-            return done
+            return done  # and needs no data any more
+        every = tasks(config, shared)
+        runs = [of_task(config, every, i, out) for i in range(len(every))]
+        for each in runs:
+            check(each, METHODS, MODELS)
         with display.bar(len(runs), unit="tasks") as advance:
             ended = []
             for task, each in zip(every, runs, strict=True):

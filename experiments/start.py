@@ -186,12 +186,14 @@ def _pretrained(origin: Origin, train: Source) -> Start:
         new = (HEAD, DECODER)
     start = Start(graphdef, params, statistics, models.layer_names(model), new)
     if origin.model.start == "zero-shot head":
-        return with_head(start, _zero_shot_head(origin, train))
+        return with_head(start, _zero_shot_head(origin, train, model))
     return start
 
 
-def _zero_shot_head(origin: Origin, train: Source) -> Head:
+def _zero_shot_head(origin: Origin, train: Source, model: Any) -> Head:
     """A head for these classes, made from what the weights have beside the trunk.
+
+    `model` is that of the run.
 
     Raises:
       SettingError, WeightsError: it cannot be made.
@@ -215,7 +217,7 @@ def _zero_shot_head(origin: Origin, train: Source) -> Head:
                     f" class of {train.name}, got {kernel.shape[-1]}"
                 )
             return Head(kernel, np.zeros(kernel.shape[-1], np.float32))
-        head = _published_head(origin, train)
+        head = _published_head(origin, train, model)
         return Head(*zero_shot.rows(*head, options.head_rows, names))
     except weights.WeightsError:
         raise
@@ -228,9 +230,9 @@ def _texts(file: str | None, imagenet: Any) -> Any:
     return imagenet if file == "imagenet" else file and pathlib.Path(file)
 
 
-def _published_head(origin: Origin, train: Source) -> Head:
+def _published_head(origin: Origin, train: Source, model: Any) -> Head:
     """The head that the weights have, of whatever classes."""
-    path, model = origin.io.weights, _created(origin, train, 1)
+    path = origin.io.weights
     if pathlib.Path(path).is_dir():
         _, *parts = nnx.split(model, nnx.Param, ...)
         params, statistics = map(nnx.to_pure_dict, parts)
