@@ -123,6 +123,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
     if strength is None and method.strength is not None:
         strength = method.strength.default
     knobs = config.method.learning_rate, strength or 0.0, config.seed
+    free = (HEAD,) if config.method.free_head and HEAD not in start.new else ()
     steps, warmup_steps = _length(recipe, per_epoch)
     return Setup(
         config=config,
@@ -143,7 +144,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
             recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
             warmup_steps=warmup_steps,
             method=config.method.name,
-            held=Held(exclude=(HEAD,) if config.method.free_head else start.new),
+            held=Held(exclude=(*start.new, *free)),
             task=task,
             graphdef=start.graphdef,
             steps_per_epoch=per_epoch,

@@ -84,7 +84,10 @@ class Source:
             raise DataError(f"{self.name}#{part} holds no images.")
         labels = np.array([new[old] for old in self.labels[places].tolist()], np.int32)
         return dataclasses.replace(
-            self, class_names=names, examples=Part(self.examples, places, labels)
+            self,
+            name=f"{self.name}#{part}" if part else self.name,
+            class_names=names,
+            examples=Part(self.examples, places, labels),
         )
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import configs, continual, quickstart, sweep
+from experiments import configs, continual, quickstart, sweep, train
 from experiments.configs.base import check
 from experiments.configs.pacs import VARIANTS
 from experiments.data.corruptions import CORRUPTIONS
@@ -149,9 +149,9 @@ def test_a_folder_that_is_in_distribution_cannot_be_ood():
         load("image_folder", "sketch,val")
 
 
-def commands(name):
-    """(job, arguments) of the command lines that a configuration opens with."""
-    text = (module(name).__doc__ or "").replace("\\\n", " ").replace("$seed", "0")
+def commands(opened):
+    """(job, arguments) of the command lines that a module opens with."""
+    text = (opened.__doc__ or "").replace("\\\n", " ").replace("$seed", "0")
     found = re.findall(r"python -m (experiments\.\w+) (.+)", text)
     return [(job, shlex.split(line.partition(";")[0])) for job, line in found]
 
@@ -165,11 +165,19 @@ def test_a_configuration_opens_with_the_numbers_to_reach(name):
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_lines_of_a_docstring_parse(name, monkeypatch):
-    found = commands(name)
+    found = commands(module(name))
     assert found
     for job, arguments in found:
         assert f"--config=experiments/configs/{name}.py" in " ".join(arguments)
         require_accepted(job, arguments, monkeypatch)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("job", [train, sweep, continual])
+def test_the_command_line_that_a_job_opens_with_parses(job, monkeypatch):
+    ((named, arguments), *_) = commands(job)
+    assert named == job.__name__
+    require_accepted(named, arguments, monkeypatch)
 
 
 def require_accepted(job, arguments, monkeypatch):

@@ -51,6 +51,7 @@ def test_images_of_some_classes_are_taken_and_labelled_anew():
         assert some[mine]["image"] is whole[theirs]["image"]  # decoded once
     last = some.of_classes((), "2:3")
     assert last.occurring == (False, False, True)
+    assert last.name == "cifar10:test#2:3"  # which tells it from other parts
     for classes, part, message in (
         (("7", "unicorn"), "", "data.classes: cifar10:test has no unicorn"),
         ((), "4:11", "expected a part of the 10 classes"),

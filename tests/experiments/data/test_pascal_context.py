@@ -97,6 +97,7 @@ def test_the_configuration_runs_for_each_of_its_tasks(root, tmp_path, task):
     config.evaluation.update(batch_size=4, severities=(5,))
     config.io.update(weights="random", workers=0, source_dir=str(root))
     config.io.data_dir = str(tmp_path)
+    config.method.free_head = True  # what else is new stays free as well
     record = train.run(config, tmp_path / "run", QUIET)
     assert record["metric"]["name"] == (
         "mean_angle" if task == "normals" else "mean_iou"
