@@ -218,6 +218,14 @@ METHODS = {
         Strength("lambda", 0.5),
     ),
     "ftp": Method("FTP", ftp(), Colour("#009e73", "#2bd3a3", "o"), KAPPA),
+    "ftp-rate": Method(
+        "FTP, tuned radius rate",
+        lambda optimizer, rate, held: transformation(
+            with_ftp(optimizer, radius_optimizer=optax.adam(rate), **held._asdict())
+        ),
+        Colour("#4d7c0f", "#a3e635", "$R$"),
+        Strength("radius rate", 1e-2),
+    ),
     # Remedies for radii that stay near their first value, never the default.
     "ftp-active": Method(
         "FTP, active rows",
