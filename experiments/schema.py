@@ -89,6 +89,7 @@ TRACE = Kind(
     ),
 )
 
+LEAF = ("drift", "radius", "bound", "norm")  # what a record has of each
 # By path, `*` standing for any key and `?` after one that may be missing or null.
 FIELDS = {
     "job": _one_of(JOB),
@@ -114,9 +115,7 @@ FIELDS = {
     "evaluation/*": FIGURES,
     "layers": TEXTS,
     "leaves": OBJECT,
-    **dict.fromkeys(
-        (f"leaves/*/{x}" for x in ("drift", "radius", "bound", "norm")), NUMBER
-    ),
+    **dict.fromkeys((f"leaves/*/{x}" for x in LEAF), NUMBER),
     "config/*": OPTION,
     "config/method.name": TEXT,  # older records have no groups of options
     "config/model.start?": TEXT,

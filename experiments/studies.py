@@ -4,8 +4,8 @@
     {"stage": "tune", "run": "ftp-lr0.001-kappa1-seed0", "config": {...}, ...}
 
 The first line holds the fields of a record, and options of its configuration, that a
-run has unless its own line says otherwise. A sweep appends to the file and skips what
-is in it; the report reads it.
+run has unless its own line says otherwise. `leaves` are columns there, in the order of
+`layers`. A sweep appends to the file and skips what is in it; the report reads it.
 """
 
 import json
@@ -16,7 +16,17 @@ from typing import Any
 
 from experiments.files import jsonable
 from experiments.records import flat
-from experiments.schema import OBJECT, StudyError, check, check_field, check_texts
+from experiments.schema import (
+    COLUMN,
+    LEAF,
+    OBJECT,
+    TEXTS,
+    StudyError,
+    check,
+    check_field,
+    check_texts,
+    refused,
+)
 
 SCHEMA = 1
 FILE = "study.jsonl"  # in the folder of a sweep
@@ -24,7 +34,10 @@ FILE = "study.jsonl"  # in the folder of a sweep
 Record = dict[str, Any]  # of a run; its `config` is one level, `{"data.flip": True}`
 
 # Fields that runs usually share, and options of the configuration that they do not.
-_SHARED = ("job", "name", "model", "image_size", "metric", "layers", "versions")
+_SHARED = (
+    *("job", "name", "model", "image_size", "metric", "layers", "versions"),
+    "start_evaluation",
+)
 _OWN_OPTIONS = (
     *("method.name", "method.learning_rate", "method.strength"),
     *("seed", "io.trained_from"),
@@ -53,6 +66,7 @@ def read(file: pathlib.Path) -> list[Record]:
         place = f"{file}:{number}"
         own = _parsed(line, place)
         record = shared | own | {"config": shared["config"] | own["config"]}
+        record = _with_rows(record, place)
         check(record, place)
         key = record["stage"], record["run"]
         if key in records:
@@ -110,6 +124,32 @@ def _with_options(content: Record, place: str) -> Record:
     return content | {"config": flat(content.get("config") or {})}
 
 
+def _with_rows(record: Record, place: str) -> Record:
+    """With what each leaf has, where the file has what all leaves have."""
+    columns, layers = record.get("leaves"), record.get("layers")
+    if not (isinstance(columns, dict) and set() < columns.keys() <= {*LEAF}):
+        return record  # as files were before
+    check_field(layers, [], TEXTS, place, ["layers"])
+    for name, column in columns.items():
+        check_field(column, [], COLUMN, place, ["leaves", name])
+        if len(column) != len(layers):
+            words = f"{len(layers)} numbers, as there are layers"
+            raise refused(place, ["leaves", name], words, column)
+    row = lambda i: dict.fromkeys(LEAF) | {k: x[i] for k, x in columns.items()}
+    return record | {"leaves": {name: row(i) for i, name in enumerate(layers)}}
+
+
+def _with_columns(record: Record) -> Record:
+    """The same the other way round; columns of nothing are left out, but drifts."""
+    leaves = record["leaves"]
+    if [*leaves] != record["layers"]:
+        return record
+    columns = {name: [leaf[name] for leaf in leaves.values()] for name in LEAF}
+    empty = {k for k, v in columns.items() if all(x is None for x in v)}
+    kept = {k: v for k, v in columns.items() if k not in empty - {"drift"}}
+    return record | {"leaves": kept}
+
+
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
@@ -147,7 +187,7 @@ def append(
             shared = common([content], _SHARED, _OWN_OPTIONS)
             name = file.stem if file.name != FILE else file.absolute().parent.name
             lines.append({"schema": SCHEMA, "study": name, "shared": shared})
-        lines.append(_differences(content, shared))
+        lines.append(_differences(_with_columns(content), shared))
         stream.write("".join(_line(line) for line in lines).encode())
         stream.flush()
         os.fsync(stream.fileno())
@@ -187,14 +227,15 @@ def _differences(record: Record, shared: Record) -> Record:
         k: v for k, v in record["config"].items() if differs(k, v, shared["config"])
     }
     own = {k: v for k, v in record.items() if differs(k, v, shared)}
-    return own | {"config": config}
+    lacking = {k: None for k in shared if k not in record}
+    return lacking | own | {"config": config}
 
 
 def thinned(record: Mapping[str, Any], stage: str) -> Record:
     """A record as a study keeps it: few entries of a trace, short numbers."""
     kept = {k: v for k, v in jsonable(record).items() if k not in _LEFT_OUT}
     kept["config"] = flat(kept["config"])
-    kept["leaves"] = {k: _rounded(v, 9) for k, v in kept["leaves"].items()}
+    kept["leaves"] = {k: _rounded(v, 4) for k, v in kept["leaves"].items()}
     if trace := kept.get("trace"):
         count = len(trace["step"])
         most = min(_TRACED[stage], count)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.schema import GROUPS
+from experiments.schema import GROUPS, LEAF
 from experiments.statistics import Interval
 from experiments.studies import Record
 from experiments.tasks.task import Metric
@@ -169,8 +169,7 @@ def layers(records: Sequence[Record]) -> Frame:
       `drift`, the largest L1 norm of a row of the change; `relative`, its share of that
       of the start, NaN where it began at zero; `radius` and `bound`, NaN without.
     """
-    fields = ["drift", "radius", "bound", "norm"]
-    each = [pd.DataFrame(r["leaves"], index=fields).T.astype(float) for r in records]
+    each = [pd.DataFrame(r["leaves"], index=[*LEAF]).T.astype(float) for r in records]
     every: Frame = pd.concat(each)
     every["relative"] = every["drift"] / every["norm"].where(every["norm"] > 0)
     mean = every.groupby(level=0).agg(lambda values: values.mean(skipna=False))

@@ -23,13 +23,30 @@ def test_a_run_is_read_as_it_was_but_for_its_trace(tmp_path):
         for key in ("method", "setting", "seed", "id_val", "evaluation", "layers"):
             assert new[key] == old[key]
         assert new["config"] == flat(old["config"])
-        path = "backbone/conv1/kernel"
-        drift = old["leaves"][path]["drift"]
-        assert new["leaves"][path]["drift"] == pytest.approx(drift, rel=1e-5)
+        assert new["leaves"].keys() == old["leaves"].keys()
+        for path, leaf in old["leaves"].items():
+            for name, value in leaf.items():
+                expected = value if value is None else pytest.approx(value, rel=1e-3)
+                assert new["leaves"][path][name] == expected
         assert len(new["trace"]["step"]) == 8
         assert new["trace"]["step"][-1] == old["trace"]["step"][-1]
-    radii = written[0]["trace"]["radius"][path]
-    assert read[0]["trace"]["radius"][path][-1] == pytest.approx(radii[-1], rel=1e-3)
+    for path, radii in written[0]["trace"]["radius"].items():
+        kept = read[0]["trace"]["radius"][path]
+        assert kept[-1] == pytest.approx(radii[-1], rel=1e-3)
+
+
+def test_leaves_are_columns_where_each_layer_has_one(tmp_path):
+    whole = record("fine-tune", 1e-3, None, 0)
+    part = whole | {"leaves": dict([*whole["leaves"].items()][:1])}
+    file = study(tmp_path, whole, part)
+    _, first, second = map(json.loads, file.read_text().splitlines())
+    assert first["leaves"].keys() == {"drift", "norm"}  # no radii, none bound
+    assert second["leaves"].keys() == part["leaves"].keys()
+    read = studies.read(file)
+    assert [r["leaves"].keys() for r in read] == [
+        whole["leaves"].keys(),
+        {*part["leaves"]},
+    ]
 
 
 def test_what_runs_share_is_written_once_and_a_run_may_differ_from_it(tmp_path):
@@ -41,6 +58,14 @@ def test_what_runs_share_is_written_once_and_a_run_may_differ_from_it(tmp_path):
     other = record("ftp", 1e-3, 1.0, 0) | {"machine": "another", "model": "vit"}
     studies.append(file, other, "final", "run0")
     assert [r["model"] for r in studies.read(file)] == ["resnet18-trunk"] * 2 + ["vit"]
+
+
+def test_a_run_that_lacks_what_the_first_has_lacks_it_when_read(tmp_path):
+    first, bare = record("lp-ft", 1e-3, None, 0), record("fine-tune", 1e-3, None, 0)
+    start = first["start_evaluation"]
+    del bare["start_evaluation"]
+    found = [r["start_evaluation"] for r in studies.read(study(tmp_path, first, bare))]
+    assert found == [start, None]
 
 
 @pytest.mark.parametrize("kept", [0, 10, -1, -200])
@@ -81,6 +106,8 @@ HEADER = {"schema": 1, "study": "pacs", "shared": {"config": {}}}
         (2, {"config": {"a": {"b": ["\ud800"]}}}, "`config.a.b.an item`: expected a"),
         (2, '{"seed": Infinity}', "Infinity is no number of JSON"),
         (2, {"leaves": {"head": [1.0]}}, "`leaves.head`: expected an object"),
+        (2, {"leaves": {"drift": [1.0]}}, "`leaves.drift`: expected 10 numbers, as t"),
+        (2, {"leaves": {"drift": [None, "1"]}}, "`leaves.drift`: expected a list of"),
         (2, {"config": [1]}, "`config`: expected an object"),
         (2, {"metric": {"unit": "%"}}, "`metric.name` is missing"),
         (2, {"config": {"method": "ftp"}}, "`config.method.name` is missing"),
