@@ -8,14 +8,11 @@ import pytest
 import drawn_pascal
 from drawn_images import picture, save
 from drawn_pascal import SIDES, draw_pascal, save_matlab, struct
-from experiments import train
-from experiments.configs import pascal_context
 from experiments.data import DataError
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.examples import MASK, NORMALS
 from experiments.data.sources import listed_anew, open_source
 from experiments.tasks import normals, segmentation, task_of
-from mocked_runs import QUIET
 
 
 @pytest.fixture(scope="module")
@@ -81,32 +78,6 @@ def test_every_target_becomes_batches_in_this_process_and_in_others(
     assert here[name].shape[:3] == (4, 24, 32)
     (batch,) = evaluation_batches(source, Sizes(8, SIDES))
     assert batch["mask"].sum() == len(numbers)
-
-
-SMALL_SWIN = {"width": 8, "depths": (1, 1), "heads": (1, 2), "window": 4}
-
-
-@pytest.mark.parametrize("task", pascal_context.TASKS)
-def test_the_configuration_runs_for_each_of_its_tasks(root, tmp_path, task):
-    pytest.importorskip("imagecorruptions", reason="imagecorruptions-imaug")
-    config = pascal_context.get_config(task)
-    config.data.validation = f"pascal_context/{task}:val"  # a tenth of six is nothing
-    config.model.options = SMALL_SWIN
-    config.data.image_size = SIDES
-    config.recipe.update(steps=2, batch_size=2, warmup_epochs=0.0)
-    config.evaluation.update(batch_size=4, severities=(5,))
-    config.io.update(weights="random", workers=0, source_dir=str(root))
-    config.io.data_dir = str(tmp_path)
-    config.method.free_head = True  # what else is new stays free as well
-    record = train.run(config, tmp_path / "run", QUIET)
-    assert record["metric"]["name"] == (
-        "mean_angle" if task == "normals" else "mean_iou"
-    )
-    assert len(record["evaluation"]) == 1 + len(config.evaluation.corruptions)
-    held = {name: leaf["radius"] is not None for name, leaf in record["leaves"].items()}
-    assert not held["decoder/fuse/kernel"]  # it is as new as the head
-    assert held["backbone/patches/kernel"]
-    assert record["evaluation"]["clean"]["images"] == (2 if task == "parts" else 3)
 
 
 def test_a_change_of_any_target_is_told_from_the_rest(root, tmp_path):
