@@ -14,12 +14,18 @@ kappa 0 97.4 / 80.6.
 The study, every method at six settings on five pre-trainings. Every seed begins with
 its own pre-trained network, hence {seed} in the path of the weights; the head comes
 with them and is held near its value like every layer. Numbers to reach: MARS-PGM 97.8 /
-81.3; the others are in docs/results/index.md.
+81.3; the others are in docs/results/convolutional.md.
 
 for seed in 0 1 2 3 4; do python -m experiments.train --out=runs/digits-pretrain-$seed \
   --config=experiments/configs/digits.py:pretrain --config.seed=$seed; done
 python -m experiments.sweep --config=experiments/configs/digits.py:study \
   --out=runs/digits-study
+
+How far a radius may go in a run of 600 steps, and the same with 60 and 6000;
+docs/results/choosing.md has the numbers to reach:
+
+python -m experiments.sweep --config=experiments/configs/digits.py:radii \
+  --config.run.recipe.steps=600 --out=runs/digits-radii-600
 """
 
 from experiments.configs import base
@@ -44,6 +50,10 @@ SETTINGS = {
     "mars-sp": pairs(HIGH, (1e-3, 1e-2)),
     "partial": pairs(RATES, (None,)),
 }
+RADII = {
+    "fine-tune": pairs(RATES, (None,)),
+    "ftp-rate": pairs((3e-3,), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
+}
 
 
 def get_config(part: str = "") -> Config:
@@ -53,11 +63,12 @@ def get_config(part: str = "") -> Config:
       part: "" to fine-tune a pre-trained network, its head included; "pretrain" for
         the network to fine-tune. Its record too measures clean digits as ID, so that
         the two can be compared. "study" for every method; two seeds choose its
-        setting, five measure it.
+        setting, five measure it. "radii" for fine-tuning at six learning rates and
+        FTP at six radius rates, three seeds.
     """
-    if part not in ("", "pretrain", "study"):
+    if part not in ("", "pretrain", "study", "radii"):
         raise ValueError(
-            f"digits.py: expected '', 'pretrain' or 'study', got {part!r}."
+            f"digits.py: expected '', 'pretrain', 'study' or 'radii', got {part!r}."
         )
     config = base.get_config()
     config.name = "digits"
@@ -86,9 +97,11 @@ def get_config(part: str = "") -> Config:
         config.recipe.steps = 600
         config.recipe.batch_size = 128
         config.method.learning_rate = 2e-3
-    if part != "study":
+    if part not in ("study", "radii"):
         return config
     config.io.weights = "runs/digits-pretrain-{seed}"
+    if part == "radii":
+        return study(config, RADII, tune_seeds=SEEDS[:3], final_seeds=())
     config.evaluation.wise_alphas = tuple(i / 10 for i in range(11))
     return study(
         config,

@@ -51,6 +51,7 @@ SEQUENCES = [
 ]
 SWEEPS = [
     *STUDIES,
+    ("digits", "radii"),
     ("pacs", "kappa:resnet18-trunk,probed"),
     ("pacs", "kappa:resnet18-trunk,new,variants"),
 ]
@@ -201,14 +202,14 @@ SHELL = """
 pip() { :; }
 python() { printf '%s\\t' "$@"; echo; }
 """
-PAGES = ("experiments/README.md", "docs/results/index.md", "docs/results/choosing.md")
+PAGES = [ROOT / "experiments/README.md", *(ROOT / "docs/results").glob("*.md")]
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_command_lines_of_the_pages_parse(monkeypatch):
     found = []
     for page in PAGES:
-        lines = (ROOT / page).read_text("utf-8").splitlines()
+        lines = page.read_text("utf-8").splitlines()
         code = "\n".join(line[4:] for line in lines if line.startswith("    "))
         called = subprocess.run(
             ["bash", "-euc", SHELL + code], capture_output=True, text=True, check=True
