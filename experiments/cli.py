@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -42,8 +42,15 @@ REFUSALS = (DataError, WeightsError, SettingError, RecordError)
 Job = Callable[[Config, pathlib.Path, "Display"], None]
 
 
-def launch(name: str, job: Job, description: str) -> None:
+def launch(
+    name: str,
+    job: Job,
+    description: str,
+    own: Iterable[flags.FlagHolder] = (),
+) -> None:
     """Parses the command line, runs the job, and ends the process.
+
+    `own` are options that the job has beside those of all jobs.
 
     The exit status is 0; 2 if the command line, data, weights, configuration or folder
     are refused; and 128 + its number after a signal.
@@ -71,8 +78,9 @@ def launch(name: str, job: Job, description: str) -> None:
         )
 
     sys.modules["__main__"].__doc__ = description  # what --help shows first
-    for option in (config.name, folder.name):  # ... and these next
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[option])
+    for option in (config, folder, *own):  # ... and these next
+        flag = flags.FLAGS[option.name]
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main, flags_parser=parse)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import evaluation, records, sweep, train
-from experiments.cli import Display, launch
+from experiments.cli import Display
 from experiments.configs.base import Config, check, plain_dict
 from experiments.configs.values import SettingError, whole
 from experiments.files import locked, read, write
@@ -215,4 +215,4 @@ def show(config: Config, out: pathlib.Path, display: Display) -> None:
 
 
 if __name__ == "__main__":
-    launch(JOB, show, str(__doc__))
+    sweep.launch_study(JOB, show, str(__doc__))

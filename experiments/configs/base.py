@@ -221,18 +221,21 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
 
 def _check_method(config: Config, method: Any) -> None:
     name, strength = config.method.name, config.method.strength
-    if strength is not None and method.strength is None:
-        raise SettingError(
-            f"method.strength: {name} has none; expected None, got {strength}."
-        )
-    if strength is not None:
-        allowed = within(0, method.strength.highest, but=method.strength.but)
-        allowed("method.strength", strength)
+    check_strength("method.strength", strength, name, method.strength)
     if config.io.trained_from and not method.mixes:
         raise SettingError(
             f"io.trained_from: {name} trains by itself; expected None, got"
             f" {config.io.trained_from!r}."
         )
+
+
+def check_strength(option: str, value: float | None, method: str, of: Any) -> None:
+    """Raises a `SettingError` unless `method`, of this `Strength`, can have it."""
+    if value is None:
+        return
+    if of is None:
+        raise SettingError(f"{option}: {method} has none; expected None, got {value}.")
+    within(0, of.highest, but=of.but)(option, value)
 
 
 def _check_weights(config: Config) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 
 import clip_files
 from drawn_images import draw_lists
-from experiments import continual, models, sweep, train
+from experiments import continual, models, plan, train
 from experiments.cli import Interrupted
 from experiments.configs import domainnet, imagenet, imagenet_r_continual
 from experiments.report import __main__ as report
@@ -93,11 +93,11 @@ def test_imagenet_r_class_by_class(tmp_path, monkeypatch):
     small(study.run, **VIT)
     study.run.sequence.classes_per_task = IMAGES // 2  # of classes that occur
     study.settings = {method: pairs[:1] for method, pairs in study.settings.items()}
-    grid = sweep.settings(study)
+    grid = plan.settings(study)
     config = next(
-        sweep.configured(study, plan, pathlib.Path())
-        for plan in sweep.planned("tune", grid, (0,))
-        if plan.method == "ftp"
+        plan.configured(study, run, pathlib.Path())
+        for run in plan.planned("tune", grid, (0,))
+        if run.method == "ftp"
     )
     run = continual.run
     whole, resumed = stopped_and_resumed(run, config, tmp_path, monkeypatch, 4)
