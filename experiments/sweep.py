@@ -6,7 +6,8 @@ python -m experiments.sweep --config=experiments/configs/pacs.py:study \
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
 Runs go one after the other into folders of their own; each one that finishes adds a
-line to `study.jsonl` and is skipped from then on; one that was interrupted goes on.
+line to `study.jsonl` and is skipped from then on; one that was interrupted goes on. A
+run of the chosen settings that would repeat one of the tuning is that one.
 `python -m experiments.report` reads that file alone.
 
 A part of a study, which the same folder may hold more of later:
@@ -29,7 +30,15 @@ from experiments import evaluation, records, studies
 from experiments.cli import Display, Job, launch
 from experiments.configs.base import Config, plain_dict
 from experiments.files import RecordError, jsonable, locked
-from experiments.plan import Planned, Setting, configured, narrowed, planned, settings
+from experiments.plan import (
+    Planned,
+    Setting,
+    configured,
+    folder,
+    narrowed,
+    planned,
+    settings,
+)
 from experiments.start import Shared
 from experiments.tasks.task import selection_score
 from experiments.train import run
@@ -142,8 +151,7 @@ def run_all(
             if plan in done:
                 continue
             advance(plan.name, 0)
-            wanted, folder = configured(config, plan, out), out / plan.stage / plan.name
-            record = one(wanted, folder)
+            record = one(configured(config, plan, out), folder(config, plan, out))
             done[plan] = studies.append(file, record, plan.stage, plan.name)
             display.print(f"{plan.stage} {plan.name}: {in_words(record)}")
             advance(plan.name, 1)

@@ -77,6 +77,37 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
         sweep.sweep(study(tune={"recipe": {"steps": 9}}), tmp_path, QUIET)
 
 
+@pytest.mark.parametrize("final", [{}, {"recipe": {"steps": 3}}])
+def test_a_seed_that_tuned_is_not_run_again_unless_the_last_runs_differ(
+    tmp_path, final
+):
+    ran, steps = [], train.train
+
+    def count(setup, *args):
+        ran.append((setup.config.recipe.steps, setup.config.seed))
+        return steps(setup, *args)
+
+    config = study(methods=("ftp",))
+    config.tune, config.final = ConfigDict(), ConfigDict(final)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", count)
+        (chosen,) = sweep.sweep(config, tmp_path, QUIET).values()
+    again = [(3, 0), (3, 1)] if final else [(2, 1)]
+    assert ran == [(2, 0), (2, 0), *again]
+    runs = {(r["stage"], r["run"]): r for r in studies.read(tmp_path / studies.FILE)}
+    first, second = (runs["final", name] for name in chosen["runs"])
+    assert (first["seed"], second["seed"]) == (0, 1)
+    same = runs["tune", first["run"]]
+    assert (first["evaluation"] == same["evaluation"]) == (not final)
+    assert (first["config"] == same["config"]) == (not final)
+    # What the final line lacks is read from the run's folder, or run again as it was.
+    file = tmp_path / studies.FILE
+    whole = file.read_bytes()
+    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:-2]))
+    sweep.sweep(config, tmp_path, QUIET)
+    assert file.read_bytes() == whole
+
+
 def test_a_run_whose_line_was_torn_is_taken_up_again(tmp_path):
     few = study(methods=("ftp",), final_seeds=())
     sweep.sweep(few, tmp_path, QUIET)
