@@ -20,12 +20,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import evaluation, records, sweep, train
-from experiments.cli import Display
 from experiments.configs.base import Config, check, plain_dict
 from experiments.configs.values import SettingError, whole
 from experiments.files import locked, read, write
 from experiments.methods import METHODS
 from experiments.models import MODELS
+from experiments.progress import Display
 from experiments.start import Shared
 from experiments.tasks.task import metric
 

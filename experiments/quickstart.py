@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from experiments import studies, sweep, train
-from experiments.cli import Display, Formatter, ending, folder_of
+from experiments.cli import Formatter, ending, folder_of
 from experiments.configs import digits
 from experiments.configs.base import Config
 from experiments.configs.studies import pairs
+from experiments.progress import Display
 from experiments.report import __main__ as report
 from experiments.report.frame import groups
 from experiments.report.tables import Rows, differences, headline

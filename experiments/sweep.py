@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 
 from experiments import evaluation, records, studies
-from experiments.cli import Display, Job, launch
+from experiments.cli import Job, launch
 from experiments.configs.base import Config, plain_dict
 from experiments.files import RecordError, jsonable, locked
 from experiments.plan import (
@@ -39,6 +39,7 @@ from experiments.plan import (
     planned,
     settings,
 )
+from experiments.progress import Display
 from experiments.start import Shared
 from experiments.tasks.task import selection_score
 from experiments.train import run

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import evaluation, records
-from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.data.batches import train_batches
 from experiments.files import jsonable, locked, read, write
 from experiments.methods import METHODS, Params, holding, mixed, with_holding
 from experiments.models import MODELS
+from experiments.progress import Display, Interrupted, Interruption
 from experiments.run_folder import Checkpoints, Log, check_contents
 from experiments.setup import Setup, set_up
 from experiments.start import Shared, with_head
@@ -311,4 +311,6 @@ def show(config: Config, out: pathlib.Path, display: Display) -> None:
 
 
 if __name__ == "__main__":
+    from experiments.cli import launch
+
     launch(records.JOB, show, str(__doc__))

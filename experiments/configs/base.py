@@ -23,6 +23,7 @@ from experiments.configs.values import (
     pixels,
     shares,
     text,
+    unknown,
     whole,
     within,
 )
@@ -210,7 +211,7 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
         for last in content:
             name = f"{group}.{last}".strip(".")
             if name not in (*OPTIONS, *GROUPS):
-                raise SettingError(f"{name}: there is no such option.")
+                raise unknown(name, OPTIONS)
     one_of("method.name", config.method.name, methods)
     one_of("model.name", config.model.name, models)
     _check_method(config, methods[config.method.name])

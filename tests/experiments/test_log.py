@@ -11,7 +11,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
-from experiments.cli import Display, Interrupted
+from experiments.progress import Display, Interrupted
 from experiments.run_folder import Log
 from experiments.tasks.classification import TASK
 from mocked_runs import QUIET, small_config, stop_at

@@ -12,8 +12,8 @@ from flax import nnx
 import clip_files
 from drawn_images import draw_lists
 from experiments import continual, models, plan, train
-from experiments.cli import Interrupted
 from experiments.configs import domainnet, imagenet, imagenet_r_continual
+from experiments.progress import Interrupted
 from experiments.report import __main__ as report
 from mocked_runs import IMAGES, QUIET, same, stop_at
 
