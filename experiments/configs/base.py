@@ -146,7 +146,7 @@ OPTIONS: dict[str, Option] = {
     "evaluation.wise_alphas": Option((), each(within(0, 1))),
     #
     # .npz, .safetensors, .pt, .pth; hf:organisation/name[:file][@revision]; the folder
-    # of a finished run; or "random".
+    # of a finished run or of save_pretrained; or "random".
     "io.weights": Option(str, path),
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
     "io.data_dir": Option(str, path),
