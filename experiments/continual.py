@@ -71,7 +71,7 @@ def run(
     Raises:
       ValueError, RecordError, Interrupted: as `experiments.train.run`.
     """
-    shared = shared or Shared()
+    shared = shared or Shared(display.stage)
     check_sequence(config)
     with locked(out):
         if done := records.open_run(out, plain_dict(config)):

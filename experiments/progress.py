@@ -17,7 +17,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -86,6 +85,27 @@ class Interruption:
 Advance = Callable[[str, int], None]  # what is running, how much since the last call
 
 
+def left(done: int, total: int, seconds: float) -> str:
+    """How long the rest takes if it goes on as `done` units in so many seconds.
+
+    >>> left(2, 10, 60.0), left(0, 10, 60.0)
+    ('0:04:00 left', '')
+    """
+    rest = datetime.timedelta(seconds=round((total - done) * seconds / max(done, 1)))
+    return f"{rest} left" if done else ""
+
+
+class TimeLeft(ProgressColumn):
+    """Of all since this start: a run may take minutes, and rich looks back half one."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or task.elapsed is None:
+            return Text("")
+        first = task.fields["first"]
+        done, total = round(task.completed) - first, round(task.total) - first
+        return Text(left(done, total, task.elapsed))
+
+
 class ImageRate(ProgressColumn):
     """Images per second, over the last half minute, of what takes images."""
 
@@ -104,14 +124,14 @@ class Display:
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console()
-        self._running = 0
+        self._running = 0  # bars
+        self._staged = False
         self._bars = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(16),
+            TextColumn("{task.description:<24.24}"),
+            BarColumn(10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            TimeLeft(),
             ImageRate(),
             console=self._console,
         )
@@ -120,6 +140,39 @@ class Display:
         """Prints texts as they are, and tables."""
         for line in lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Says what goes on where nothing is counted; stages in it are not told.
+
+        A file is told of those of the outermost job.
+        """
+        if self._staged:
+            yield
+            return
+        self._staged = True
+        try:
+            with self._named(name):
+                yield
+        finally:
+            self._staged = False
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        if not self._console.is_terminal:
+            if not self._running:
+                self.print(f"{name} ...")
+            yield
+        elif not self._running:
+            with self._console.status(name):
+                yield
+        else:
+            task = self._bars.add_task(name, total=None, first=0, unit="", images=0)
+            self._bars.refresh()
+            try:
+                yield
+            finally:
+                self._bars.remove_task(task)
 
     @contextlib.contextmanager
     def bar(
@@ -148,7 +201,7 @@ class Display:
                 self._bars.remove_task(ended)
             self._bars.start()
         task = self._bars.add_task(
-            "", total=total, completed=done, unit=unit, images=images
+            "", total=total, completed=done, first=done, unit=unit, images=images
         )
         try:
             yield lambda running, count: self._bars.update(
@@ -169,10 +222,7 @@ class Display:
             done += count
             if done * 10 // total > tenths:
                 tenths = done * 10 // total
-                rate = (time.monotonic() - began) / max(done - first, 1)
-                left = datetime.timedelta(seconds=round((total - done) * rate))
-                self.print(
-                    f"{done:>7,} of {total:,} {unit}, {left} left; now {running}"
-                )
+                rest = left(done - first, total - first, time.monotonic() - began)
+                self.print(f"{done:>7,} of {total:,} {unit}, {rest}; now {running}")
 
         return advance

@@ -79,7 +79,7 @@ def configs(seeds: int, out: pathlib.Path, smoke: bool) -> tuple[Config, Config]
 def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> None:
     """Trains what is missing, and shows what came out."""
     pretrain, study = configs(seeds, out, smoke)
-    shared = Shared()
+    shared = Shared(display.stage)
     with display.bar(seeds, unit="networks") as advance:
         for seed in range(seeds):
             pretrain.seed = seed

@@ -95,7 +95,8 @@ def sweep(
     """
     grid = settings(config)
     with locked(out):
-        one = functools.partial(one or run, display=display, shared=shared or Shared())
+        shared = shared or Shared(display.stage)
+        one = functools.partial(one or run, display=display, shared=shared)
         return _sweep(config, grid, out, display, one)
 
 

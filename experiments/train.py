@@ -65,7 +65,8 @@ def run(
     with locked(out):
         record = records.open_run(out, plain_dict(config))
         check_contents(out, config)
-        record = record or _run(config, out, display, shared or Shared())
+        shared = shared or Shared(display.stage)
+        record = record or _run(config, out, display, shared)
         # Here, for a kill may have kept an earlier start from it.
         shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
         (out / records.CHECKSUMS).unlink(missing_ok=True)
@@ -126,6 +127,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
     ):
+        advance("compiling", 0)
         began = time.monotonic()
         while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
@@ -209,8 +211,10 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     """The record of a run: what it was, how it went, and what the model can do now."""
     model, log = (trained.params, trained.statistics), trained.log
-    status = {"status": "diverged" if trained.diverged else "finished"}
-    record = setup.description() | status | figures(setup, model)
+    record = setup.description()
+    record["status"] = "diverged" if trained.diverged else "finished"
+    with setup.shared.stage("evaluating"):
+        record |= figures(setup, model)
     record["leaves"] = evaluation.leaves(
         setup.start.params, setup.start.layers, trained.seen
     )
@@ -260,7 +264,8 @@ def start_evaluation(setup: Setup) -> dict[str, Any]:
     known = setup.shared.figures
     if key not in known:
         begin = setup.start.params, setup.start.statistics
-        known[key] = figures(setup, setup.placement.replicated(begin))
+        with setup.shared.stage("evaluating the start"):
+            known[key] = figures(setup, setup.placement.replicated(begin))
     return known[key]
 
 
