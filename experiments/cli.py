@@ -1,49 +1,48 @@
-"""What every command is made of: arguments, progress, and an end when it is told to."""
+"""What every command is made of: its arguments, and its end said in a line."""
 
 import argparse
-import contextlib
-import datetime
 import logging as standard_logging
 import pathlib
-import signal
+import re
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from ml_collections.config_flags import config_path
 
-from experiments.configs.base import Config
-from experiments.configs.values import SettingError, path
+from experiments.configs.base import OPTIONS, Config
+from experiments.configs.values import SettingError, path, unknown
 from experiments.data import DataError
 from experiments.files import RecordError, in_words
 from experiments.models.weights import WeightsError
+from experiments.progress import Display, Interrupted, stop_at_once
 
 # ---- A job that a configuration describes -----------------------------------------
 
 # What a user can put right; the message says how.
 REFUSALS = (DataError, WeightsError, SettingError, RecordError)
 
-Job = Callable[[Config, pathlib.Path, "Display"], None]
+Job = Callable[[Config, pathlib.Path, Display], None]
+
+# An option of a run, in the words of an error.
+_OPTION = re.compile(
+    rf"(?<![\w./-])({'|'.join(re.escape(name) for name in OPTIONS if '.' in name)})\b"
+)
 
 
-def launch(name: str, job: Job, description: str) -> None:
+def launch(
+    name: str,
+    job: Job,
+    description: str,
+    own: Iterable[flags.FlagHolder] = (),
+) -> None:
     """Parses the command line, runs the job, and ends the process.
+
+    `own` are options that the job has beside those of all jobs.
 
     The exit status is 0; 2 if the command line, data, weights, configuration or folder
     are refused; and 128 + its number after a signal.
@@ -59,7 +58,7 @@ def launch(name: str, job: Job, description: str) -> None:
             rest = flags.FLAGS(argv)
             config.value.to_dict()  # raises what kept the file from being loaded
         except Exception as error:  # a configuration file can raise anything
-            sys.exit(refuse(name, reason(error)))
+            sys.exit(refuse(name, misspelt(flags.FLAGS, argv) or reason(error)))
         return rest
 
     def main(argv: list[str]) -> int:
@@ -67,17 +66,22 @@ def launch(name: str, job: Job, description: str) -> None:
             unknown = " ".join(argv[1:])
             return refuse(name, f"unknown arguments: {unknown}. See --helpshort.")
         return ending(
-            name, lambda: job(config.value, folder_of(folder.value), Display())
+            name,
+            lambda: job(config.value, folder_of(folder.value), Display()),
+            prefix="--config.run." if "run" in config.value else "--config.",
         )
 
     sys.modules["__main__"].__doc__ = description  # what --help shows first
-    for option in (config.name, folder.name):  # ... and these next
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[option])
+    for option in (config, folder, *own):  # ... and these next
+        flag = flags.FLAGS[option.name]
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main, flags_parser=parse)
 
 
-def ending(name: str, job: Callable[[], object]) -> int:
+def ending(name: str, job: Callable[[], object], prefix: str = "") -> int:
     """Runs a job; returns the exit status, and says in a line why it is not 0.
+
+    `prefix` makes an option of the configuration one of the command line.
 
     It is 2 if data, weights, configuration, folder or disk do not serve, and 128 + its
     number after a signal.
@@ -95,7 +99,9 @@ def ending(name: str, job: Callable[[], object]) -> int:
     except OSError as error:
         return refuse(name, in_words(error))
     except REFUSALS as error:
-        status = refuse(name, error)
+        status = refuse(
+            name, _OPTION.sub(lambda option: prefix + option[0], str(error))
+        )
     except Interrupted as interrupted:
         print(f"{interrupted} The same command goes on.", file=sys.stderr)
         status = interrupted.status
@@ -121,6 +127,34 @@ def folder_of(text: str) -> pathlib.Path:
     return out
 
 
+def misspelt(values: flags.FlagValues, argv: Sequence[str]) -> str:
+    """In one line, the first `--config.<option>` that there is none of; "" if all are.
+
+    Args:
+      values: with the flag `config`.
+      argv: the command line.
+    """
+    every = [re.match(r"--?config(?:\.(?P<option>[^=]+))?(?:=(.*))?$", x) for x in argv]
+    given = [match.groups() for match in every if match]
+    try:
+        file = next(value for option, value in given if not option)
+        config: Any = values["config"].parser.parse(file)
+        run = "run." if "run" in config else ""
+    except Exception:  # there is no configuration, and `reason` says why
+        return ""
+    names = [f"--config.{run}{name}" for name in OPTIONS]
+    names += [f"--config.{name}" for name in config if run]
+    for option in filter(None, (option for option, _ in given)):
+        if run and option.startswith("settings.") and "-" in option:
+            method = option.partition(".")[2]
+            return f"--config.{option}: give --settings={method}=RATE:STRENGTH,..."
+        try:
+            config_path.get_value(option, config)
+        except (KeyError, AttributeError):
+            return str(unknown(f"--config.{option}", names))
+    return ""
+
+
 def reason(error: Exception) -> str:
     """In one line, why the command line cannot be parsed, and what would be right."""
     cause: Any = error
@@ -133,163 +167,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, KeyError | AttributeError) and "module" not in text:
         return f"the configuration has no option {'. '.join(lines)}"
     return f"--config: {lines[-1] if lines else type(error).__name__}"
-
-
-# ---- Interruption -----------------------------------------------------------------
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run was told to stop, and can go on from what it has saved.
-
-    Attributes:
-      status: the exit status that a shell expects, 128 + the signal's number.
-    """
-
-    def __init__(self, number: int, how: str = "saved"):
-        super().__init__(f"{signal.Signals(number).name}: {how}.")
-        self.status = 128 + number
-
-
-def stop_at_once() -> None:
-    """Lets the signals raise an `Interrupted` wherever the process is.
-
-    That is right where nothing is lost, and all that training has to lose it puts away
-    under an `Interruption`.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del frame
-        raise Interrupted(number, "stopped")
-
-    for number in SIGNALS:
-        signal.signal(number, stop)
-
-
-class Interruption:
-    """Notes SIGTERM and Ctrl-C instead of dying of them; a second one is not held up.
-
-    Attributes:
-      number: of the signal that arrived, or `None`.
-    """
-
-    def __init__(self):
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interruption":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.number = number
-        signal.signal(number, self._before[number])
-
-
-# ---- Progress ---------------------------------------------------------------------
-
-
-Advance = Callable[[str, int], None]  # what is running, how much since the last call
-
-
-class ImageRate(ProgressColumn):
-    """Images per second, over the last half minute, of what takes images."""
-
-    def render(self, task: Task) -> Text:
-        if task.speed is None or not task.fields["images"]:
-            return Text("")
-        return Text(f"{task.speed * task.fields['images']:.0f} images/s")
-
-
-class Display:
-    """Prints, and shows below that how far what is running has come.
-
-    On a terminal there is a bar for each job, those of its parts below its own;
-    elsewhere a line at every tenth of the outermost.
-    """
-
-    def __init__(self, console: Console | None = None):
-        self._console = console or Console()
-        self._running = 0
-        self._bars = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(16),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            ImageRate(),
-            console=self._console,
-        )
-
-    def print(self, *lines: Any) -> None:
-        """Prints texts as they are, and tables."""
-        for line in lines:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    @contextlib.contextmanager
-    def bar(
-        self, total: int, done: int = 0, *, unit: str = "steps", images: int = 0
-    ) -> Iterator[Advance]:
-        """Shows how far `total` units have come, `done` of them by an earlier start.
-
-        `images` is how many a unit takes, to show their rate; 0 shows none.
-        """
-        self._running += 1
-        try:
-            if self._console.is_terminal:
-                yield from self._drawn(total, done, unit, images)
-            elif self._running == 1:
-                yield self._printed(total, done, unit)
-            else:
-                yield lambda running, count: None
-        finally:
-            self._running -= 1
-
-    def _drawn(
-        self, total: int, done: int, unit: str, images: int
-    ) -> Iterator[Advance]:
-        if self._running == 1:
-            for ended in self._bars.task_ids:
-                self._bars.remove_task(ended)
-            self._bars.start()
-        task = self._bars.add_task(
-            "", total=total, completed=done, unit=unit, images=images
-        )
-        try:
-            yield lambda running, count: self._bars.update(
-                task, description=running, advance=count
-            )
-        finally:
-            if self._running > 1:
-                self._bars.refresh()  # its end is seen, however short it was
-                self._bars.remove_task(task)
-            else:  # it stays to be read
-                self._bars.stop()
-
-    def _printed(self, total: int, done: int, unit: str) -> Advance:
-        first, tenths, began = done, done * 10 // total, time.monotonic()
-
-        def advance(running: str, count: int) -> None:
-            nonlocal done, tenths
-            done += count
-            if done * 10 // total > tenths:
-                tenths = done * 10 // total
-                rate = (time.monotonic() - began) / max(done - first, 1)
-                left = datetime.timedelta(seconds=round((total - done) * rate))
-                self.print(
-                    f"{done:>7,} of {total:,} {unit}, {left} left; now {running}"
-                )
-
-        return advance
 
 
 class Formatter(

@@ -20,12 +20,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import evaluation, records, sweep, train
-from experiments.cli import Display, launch
 from experiments.configs.base import Config, check, plain_dict
 from experiments.configs.values import SettingError, whole
 from experiments.files import locked, read, write
 from experiments.methods import METHODS
 from experiments.models import MODELS
+from experiments.progress import Display
 from experiments.start import Shared
 from experiments.tasks.task import metric
 
@@ -71,7 +71,7 @@ def run(
     Raises:
       ValueError, RecordError, Interrupted: as `experiments.train.run`.
     """
-    shared = shared or Shared()
+    shared = shared or Shared(display.stage)
     check_sequence(config)
     with locked(out):
         if done := records.open_run(out, plain_dict(config)):
@@ -215,4 +215,4 @@ def show(config: Config, out: pathlib.Path, display: Display) -> None:
 
 
 if __name__ == "__main__":
-    launch(JOB, show, str(__doc__))
+    sweep.launch_study(JOB, show, str(__doc__))

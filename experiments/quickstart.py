@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from experiments import studies, sweep, train
-from experiments.cli import Display, Formatter, ending, folder_of
+from experiments.cli import Formatter, ending, folder_of
 from experiments.configs import digits
 from experiments.configs.base import Config
 from experiments.configs.studies import pairs
+from experiments.progress import Display
 from experiments.report import __main__ as report
 from experiments.report.frame import groups
 from experiments.report.tables import Rows, differences, headline
@@ -78,7 +79,7 @@ def configs(seeds: int, out: pathlib.Path, smoke: bool) -> tuple[Config, Config]
 def quickstart(seeds: int, out: pathlib.Path, smoke: bool, display: Display) -> None:
     """Trains what is missing, and shows what came out."""
     pretrain, study = configs(seeds, out, smoke)
-    shared = Shared()
+    shared = Shared(display.stage)
     with display.bar(seeds, unit="networks") as advance:
         for seed in range(seeds):
             pretrain.seed = seed

@@ -217,7 +217,8 @@ def load_pretrained(run: pathlib.Path, like: tuple[Any, Any]) -> tuple[Any, Any]
     if not ((run / METRICS).is_file() and (run / SELECTED).is_dir()):
         raise RecordError(
             f"io.weights: {run} is not the folder of a finished run; it needs"
-            f" {METRICS} and {SELECTED}. Give such a folder, or a file of weights."
+            f" {METRICS} and {SELECTED}. Give such a folder,"
+            " that of a save_pretrained, or a file of weights."
         )
     _check(run / SELECTED)
     with ocp.StandardCheckpointer() as checkpointer:

@@ -1,6 +1,8 @@
 """What a run works with: its data, its start, and what its steps follow."""
 
+import functools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ml_collections import FrozenConfigDict
@@ -8,7 +10,7 @@ from ml_collections import FrozenConfigDict
 from experiments import evaluation, records
 from experiments.configs.base import Config, plain_dict
 from experiments.configs.values import SettingError
-from experiments.data.batches import Sizes
+from experiments.data.batches import Sizes, train_batches
 from experiments.data.sources import Source
 from experiments.evaluation import Domain, Evaluator
 from experiments.methods import METHODS, Held
@@ -204,3 +206,37 @@ def _length(recipe: Config, per_epoch: int) -> tuple[int, int]:
             f" {steps} steps; got {recipe.warmup_epochs}, {warmup_steps} steps."
         )
     return steps, warmup_steps
+
+
+# ---- What training draws from -------------------------------------------------------
+
+
+def iterators(setup: Setup) -> dict[str, Any]:
+    """The endless batches that training draws from, by name."""
+    config, data = setup.config, setup.config.data
+    endless = functools.partial(
+        train_batches,
+        batch_size=config.recipe.batch_size,
+        image_size=tuple(data.image_size),
+        seed=config.seed,
+        workers=config.io.workers,
+        cache=config.io.cache,
+    )
+    changed = functools.partial(
+        endless,
+        scale=tuple(data.scale),
+        flip=data.flip,
+        magnitude=data.randaugment,
+        erasing=data.random_erasing,
+    )
+    batches = {"train": iter(changed(setup.train))}
+    if METHODS[config.method.name].needs_held_out:
+        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
+        batches["held_out"] = iter(still)
+    return batches
+
+
+def next_batches(placement: Placement, batches: dict[str, Iterator]) -> tuple:
+    """The next batch, and the next held-out one if there are such, on the devices."""
+    placed = {name: placement.batch(next(batch)) for name, batch in batches.items()}
+    return placed["train"], placed.get("held_out")

@@ -3,8 +3,10 @@
 A probed head is a linear one that is fitted to the trunk's features, once.
 """
 
+import contextlib
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +30,7 @@ from experiments.tasks.task import Head
 HEAD, DECODER = "^head/", "^decoder/"
 
 Origin = Any  # a FrozenConfigDict, of `origin`
+Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
 def origin(config: Config) -> Origin:
@@ -73,9 +76,11 @@ class Shared:
 
     Attributes:
       figures: of starts before they are fine-tuned, by what they depend on.
+      stage: shows what goes on, as `experiments.progress.Display.stage` does.
     """
 
-    def __init__(self):
+    def __init__(self, stage: Stage = contextlib.nullcontext):
+        self.stage = stage
         self.figures: dict[Any, dict[str, Any]] = {}
         self._opened = functools.lru_cache(maxsize=32)(_opened)
         self._pretrained = functools.lru_cache(maxsize=2)(self._load)
@@ -98,7 +103,9 @@ class Shared:
 
     def _load(self, origin: Origin) -> Start:
         """The model with its weights, before a head is fitted to its features."""
-        return _pretrained(origin, self.source(origin.data.train, origin))
+        train = self.source(origin.data.train, origin)
+        with self.stage("loading the weights"):
+            return _pretrained(origin, train)
 
     def _start(self, origin: Origin) -> Start:
         """The model that fine-tuning begins with."""
@@ -108,7 +115,9 @@ class Shared:
             return start
         from experiments.probing import best_head  # few starts are probed
 
-        head = best_head(self.probing(origin), task_of(train.target), train.num_classes)
+        with self.stage("probing"):
+            seen = self.probing(origin)
+            head = best_head(seen, task_of(train.target), train.num_classes)
         return with_head(start, head)
 
     def _probing(self, origin: Origin) -> Any:
@@ -159,9 +168,9 @@ def _pretrained(origin: Origin, train: Source) -> Start:
     create = functools.partial(_created, origin, train, outputs)
     # Where weights are loaded, none need to be drawn by a compiled function.
     model: Any = nnx.jit(create)() if path is None else create()
-    from_run, grown = path is not None and pathlib.Path(path).is_dir(), False
+    from_run, grown = path is not None and weights.located(path).is_dir(), False
     if path is not None and not from_run:
-        weights.load_weights(model, path)
+        models.load(model, path)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
     if from_run:
@@ -233,7 +242,7 @@ def _texts(file: str | None, imagenet: Any) -> Any:
 def _published_head(origin: Origin, train: Source, model: Any) -> Head:
     """The head that the weights have, of whatever classes."""
     path = origin.io.weights
-    if pathlib.Path(path).is_dir():
+    if weights.located(path).is_dir():
         _, *parts = nnx.split(model, nnx.Param, ...)
         params, statistics = map(nnx.to_pure_dict, parts)
         like = params, statistics

@@ -1,4 +1,4 @@
-"""The mean over seeds and its interval."""
+"""The mean over seeds and its interval; that of a share of few images."""
 
 import math
 from collections.abc import Sequence
@@ -26,3 +26,16 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(float(np.mean(values)))
     quantile = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
     return Interval(float(np.mean(values)), float(quantile * stats.sem(values)))
+
+
+def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share: how far drawing `count` images moves it.
+
+    Args:
+      share: of them, in [0, 1], such as an accuracy.
+      count: at least one.
+      confidence: coverage, in (0, 1).
+    """
+    test = stats.binomtest(round(share * count), count)
+    low, high = test.proportion_ci(confidence, method="wilson")
+    return float(low), float(high)

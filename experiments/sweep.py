@@ -6,25 +6,40 @@ python -m experiments.sweep --config=experiments/configs/pacs.py:study \
 Each method gets the same number of settings, unless nothing comes after the choice; ID
 validation alone chooses among them.
 Runs go one after the other into folders of their own; each one that finishes adds a
-line to `study.jsonl` and is skipped from then on; one that was interrupted goes on.
+line to `study.jsonl` and is skipped from then on; one that was interrupted goes on. A
+run of the chosen settings that would repeat one of the tuning is that one.
 `python -m experiments.report` reads that file alone.
+
+A part of a study, which the same folder may hold more of later:
+
+python -m experiments.sweep --config=experiments/configs/pacs.py:study \
+  --config.run.io.weights=RESNET18.npz --out=runs/pacs --methods=fine-tune,ftp \
+  --budget=2 --settings=ftp=1e-3:0,3e-3:0
 """
 
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from absl import flags
 
 from experiments import evaluation, records, studies
-from experiments.cli import Display, launch
+from experiments.cli import Job, launch
 from experiments.configs.base import Config, plain_dict
-from experiments.configs.values import SettingError, each, one_of, whole
 from experiments.files import RecordError, jsonable, locked
-from experiments.methods import METHODS
+from experiments.plan import (
+    Planned,
+    Setting,
+    configured,
+    folder,
+    narrowed,
+    planned,
+    settings,
+)
+from experiments.progress import Display
 from experiments.start import Shared
 from experiments.tasks.task import selection_score
 from experiments.train import run
@@ -32,120 +47,6 @@ from experiments.train import run
 JOB = "experiments.sweep"
 Run = Callable[..., dict[str, Any]]  # (configuration, folder, ...) -> its record
 Chosen = dict[str, dict[str, Any]]  # by method: its setting, ID validation and runs
-
-
-class Setting(NamedTuple):
-    """What a sweep chooses; `None` where the method has no such number."""
-
-    learning_rate: float | None
-    strength: float | None
-
-
-class Planned(NamedTuple):
-    """One run of a sweep."""
-
-    stage: str
-    method: str
-    setting: Setting
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Such as `ftp-lr0.001-kappa1-seed0`."""
-        rate, strength = self.setting
-        name = self.method
-        if rate is not None:
-            name += f"-lr{rate:g}"
-        if strength is not None:
-            kind = METHODS[self.method].strength
-            assert kind is not None
-            name += f"-{kind.name.replace(' ', '_')}{strength:g}"
-        return f"{name}-seed{self.seed}"
-
-
-# ---- The plan ----------------------------------------------------------------------
-
-
-def settings(config: Config) -> dict[str, list[Setting]]:
-    """The settings of every method, as many for each if the chosen ones run again.
-
-    Raises:
-      SettingError: a method is unknown, or has more settings than another.
-    """
-    if "run" not in config:
-        raise SettingError(
-            "config: expected that of a study, got that of one run; give it to python"
-            " -m experiments.train."
-        )
-    if not config.methods:
-        raise SettingError("methods: expected at least one, got none.")
-    if not config.tune_seeds:
-        raise SettingError("tune_seeds: expected at least one, got none.")
-    for name in ("tune_seeds", "final_seeds"):
-        each(whole(0))(name, config[name])
-    grid = {}
-    for method in config.methods:
-        one_of("methods", method, METHODS)
-        one_of("settings", method, config.settings.to_dict())
-        pairs = [_setting(method, pair) for pair in config.settings[method]]
-        if len(set(pairs)) < len(pairs):
-            raise SettingError(f"settings.{method}: a setting is given twice.")
-        grid[method] = pairs
-    counts = {method: len(pairs) for method, pairs in grid.items()}
-    if config.final_seeds and len(set(counts.values())) > 1:
-        raise SettingError(
-            f"settings: expected as many for every method, got {counts}."
-        )
-    return grid
-
-
-def _setting(method: str, pair: Any) -> Setting:
-    number = int | float | None
-    if not (
-        isinstance(pair, tuple | list)
-        and len(pair) == 2
-        and all(isinstance(x, number) for x in pair)
-    ):
-        raise SettingError(
-            f"settings.{method}: expected pairs of a learning rate and a strength, each"
-            f" a number or None, got {pair!r}."
-        )
-    return Setting(*pair)
-
-
-def planned(
-    stage: str, grid: Mapping[str, Iterable[Setting]], seeds: Iterable[int]
-) -> list[Planned]:
-    """The runs of a stage; those of one seed, which share a start, one by one."""
-    return [
-        Planned(stage, method, setting, seed)
-        for seed in seeds
-        for method, pairs in grid.items()
-        for setting in pairs
-    ]
-
-
-def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
-    """The configuration of one run."""
-    result: Config = ConfigDict(config.run.to_dict(), type_safe=False)
-    result.update(config[planned.stage].to_dict())
-    result.method.name, result.seed = planned.method, planned.seed
-    rate, strength = planned.setting
-    method = METHODS[planned.method]
-    if rate is not None:
-        result.method.learning_rate = rate
-    result.method.strength = strength
-    if result.io.weights is not None:  # each seed may have its own
-        result.io.weights = result.io.weights.replace("{seed}", str(planned.seed))
-    trained = planned._replace(
-        method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
-    )
-    folder = out / trained.stage / trained.name
-    if method.mixes and (folder / records.SELECTED).exists():
-        result.io.trained_from = str(folder)
-    if method.probes or method.mixes:  # a mixture of which would say nothing new
-        result.evaluation.wise_alphas = ()
-    return result
 
 
 # ---- Selection ---------------------------------------------------------------------
@@ -194,7 +95,8 @@ def sweep(
     """
     grid = settings(config)
     with locked(out):
-        one = functools.partial(one or run, display=display, shared=shared or Shared())
+        shared = shared or Shared(display.stage)
+        one = functools.partial(one or run, display=display, shared=shared)
         return _sweep(config, grid, out, display, one)
 
 
@@ -251,8 +153,7 @@ def run_all(
             if plan in done:
                 continue
             advance(plan.name, 0)
-            wanted, folder = configured(config, plan, out), out / plan.stage / plan.name
-            record = one(wanted, folder)
+            record = one(configured(config, plan, out), folder(config, plan, out))
             done[plan] = studies.append(file, record, plan.stage, plan.name)
             display.print(f"{plan.stage} {plan.name}: {in_words(record)}")
             advance(plan.name, 1)
@@ -290,5 +191,33 @@ def show(
     display.print(f"Now: python -m experiments.report {out}")
 
 
+def part_options(values: flags.FlagValues = flags.FLAGS) -> list[flags.FlagHolder]:
+    """Defines the options that name a part of a study, as `narrowed` takes them."""
+    methods = "Only these methods: --methods=ftp,l2-sp."
+    budget = (
+        "So many settings of each method, evenly chosen from its list, the first and"
+        " the last among them."
+    )
+    given = (
+        "Settings of one method in place of its list, as RATE:STRENGTH with - for none:"
+        " --settings=ftp=1e-3:1,3e-3:1. Once for each method."
+    )
+    return [
+        flags.DEFINE_list("methods", None, methods, flag_values=values),
+        flags.DEFINE_integer("budget", None, budget, flag_values=values),
+        flags.DEFINE_multi_string("settings", [], given, flag_values=values),
+    ]
+
+
+def launch_study(name: str, job: Job, description: str) -> None:
+    """As `launch`, of a study or of a part of it."""
+    options = part_options()
+
+    def part(config: Config, out: pathlib.Path, display: Display) -> None:
+        job(narrowed(config, *(option.value for option in options)), out, display)
+
+    launch(name, part, description, options)
+
+
 if __name__ == "__main__":
-    launch(JOB, show, str(__doc__))
+    launch_study(JOB, show, str(__doc__))

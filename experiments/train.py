@@ -9,26 +9,23 @@ with the same numbers.
 """
 
 import contextlib
-import functools
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 
 from experiments import evaluation, records
-from experiments.cli import Display, Interrupted, Interruption, launch
 from experiments.configs.base import Config, check, plain_dict
-from experiments.data.batches import train_batches
 from experiments.files import jsonable, locked, read, write
 from experiments.methods import METHODS, Params, holding, mixed, with_holding
 from experiments.models import MODELS
+from experiments.progress import Display, Interrupted, Interruption
 from experiments.run_folder import Checkpoints, Log, check_contents
-from experiments.setup import Setup, set_up
+from experiments.setup import Setup, iterators, next_batches, set_up
 from experiments.start import Shared, with_head
-from experiments.step import Placement, init_state, train_step
+from experiments.step import init_state, train_step
 
 
 class Trained(NamedTuple):
@@ -68,7 +65,8 @@ def run(
     with locked(out):
         record = records.open_run(out, plain_dict(config))
         check_contents(out, config)
-        record = record or _run(config, out, display, shared or Shared())
+        shared = shared or Shared(display.stage)
+        record = record or _run(config, out, display, shared)
         # Here, for a kill may have kept an earlier start from it.
         shutil.rmtree(out / records.CHECKPOINTS, ignore_errors=True)
         (out / records.CHECKSUMS).unlink(missing_ok=True)
@@ -129,6 +127,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
         Interruption() as interruption,
         jax.transfer_guard("disallow"),
     ):
+        advance("compiling", 0)
         began = time.monotonic()
         while step < recipe.steps and not log.diverged:
             batch, held_out = next_batches(setup.placement, batches)
@@ -164,37 +163,6 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     params, statistics = best
     held = holding(state.method) if config.io.keep_anchor else None
     return Trained(params, statistics, log.seen, log, log.diverged, held)
-
-
-def iterators(setup: Setup) -> dict[str, Any]:
-    """The endless batches that training draws from, by name."""
-    config, data = setup.config, setup.config.data
-    endless = functools.partial(
-        train_batches,
-        batch_size=config.recipe.batch_size,
-        image_size=tuple(data.image_size),
-        seed=config.seed,
-        workers=config.io.workers,
-        cache=config.io.cache,
-    )
-    changed = functools.partial(
-        endless,
-        scale=tuple(data.scale),
-        flip=data.flip,
-        magnitude=data.randaugment,
-        erasing=data.random_erasing,
-    )
-    batches = {"train": iter(changed(setup.train))}
-    if METHODS[config.method.name].needs_held_out:
-        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
-        batches["held_out"] = iter(still)
-    return batches
-
-
-def next_batches(placement: Placement, batches: dict[str, Iterator]) -> tuple:
-    """The next batch, and the next held-out one if there are such, on the devices."""
-    placed = {name: placement.batch(next(batch)) for name, batch in batches.items()}
-    return placed["train"], placed.get("held_out")
 
 
 # ---- Instead of training, and after it ---------------------------------------------
@@ -243,8 +211,10 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     """The record of a run: what it was, how it went, and what the model can do now."""
     model, log = (trained.params, trained.statistics), trained.log
-    status = {"status": "diverged" if trained.diverged else "finished"}
-    record = setup.description() | status | figures(setup, model)
+    record = setup.description()
+    record["status"] = "diverged" if trained.diverged else "finished"
+    with setup.shared.stage("evaluating"):
+        record |= figures(setup, model)
     record["leaves"] = evaluation.leaves(
         setup.start.params, setup.start.layers, trained.seen
     )
@@ -294,7 +264,8 @@ def start_evaluation(setup: Setup) -> dict[str, Any]:
     known = setup.shared.figures
     if key not in known:
         begin = setup.start.params, setup.start.statistics
-        known[key] = figures(setup, setup.placement.replicated(begin))
+        with setup.shared.stage("evaluating the start"):
+            known[key] = figures(setup, setup.placement.replicated(begin))
     return known[key]
 
 
@@ -303,12 +274,14 @@ def start_evaluation(setup: Setup) -> dict[str, Any]:
 
 def show(config: Config, out: pathlib.Path, display: Display) -> None:
     """Runs, and prints what came out."""
+    from experiments.telling import told
+
     record = run(config, out, display)
-    metric = record["metric"]["name"]
-    for name, figures in record["evaluation"].items():
-        display.print(f"{name:<24} {metric} {figures[metric]:.3f}")
+    display.print(*told(record))
     display.print(f"ID validation {record['id_val']:.3f}; the record is in {out}")
 
 
 if __name__ == "__main__":
+    from experiments.cli import launch
+
     launch(records.JOB, show, str(__doc__))

@@ -47,7 +47,7 @@ def a_training(out):
 
 def a_sweep(out):
     config = ConfigDict({"tune": {}, "final": {}, "tune_seeds": (0,)})
-    config.final_seeds = (0,)
+    config.final_seeds = (0, 1)  # one that tuned, and another
     config.run = small_config(optimizer="sgd", steps=1)
     config.settings = {"fine-tune": ((1e-3, None),), "wise-ft": ((1e-3, 0.5),)}
     config.methods = tuple(config.settings)

@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from experiments import train
-from experiments.cli import Display
 from experiments.configs import base
+from experiments.progress import Display
 
 QUIET = Display(Console(quiet=True))
 IMAGES = 24  # that a mocked data set has
@@ -75,7 +75,7 @@ sys.path[:0] = {sys.path!r}
 import jax
 import tensorflow_datasets as tfds
 from experiments import train
-from experiments.cli import Display
+from experiments.progress import Display
 from mocked_runs import IMAGES, QUIET, small_config
 with tfds.testing.mock_data(num_examples=IMAGES):
 {textwrap.indent(textwrap.dedent(code), "    ")}

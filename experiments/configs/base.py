@@ -23,6 +23,7 @@ from experiments.configs.values import (
     pixels,
     shares,
     text,
+    unknown,
     whole,
     within,
 )
@@ -145,7 +146,7 @@ OPTIONS: dict[str, Option] = {
     "evaluation.wise_alphas": Option((), each(within(0, 1))),
     #
     # .npz, .safetensors, .pt, .pth; hf:organisation/name[:file][@revision]; the folder
-    # of a finished run; or "random".
+    # of a finished run or of save_pretrained; or "random".
     "io.weights": Option(str, path),
     # Prepared data sets; None: the environment's TFDS_DATA_DIR, or TFDS's own default.
     "io.data_dir": Option(str, path),
@@ -210,7 +211,7 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
         for last in content:
             name = f"{group}.{last}".strip(".")
             if name not in (*OPTIONS, *GROUPS):
-                raise SettingError(f"{name}: there is no such option.")
+                raise unknown(name, OPTIONS)
     one_of("method.name", config.method.name, methods)
     one_of("model.name", config.model.name, models)
     _check_method(config, methods[config.method.name])
@@ -221,18 +222,21 @@ def check(config: Config, methods: Mapping[str, Any], models: Iterable[str]) -> 
 
 def _check_method(config: Config, method: Any) -> None:
     name, strength = config.method.name, config.method.strength
-    if strength is not None and method.strength is None:
-        raise SettingError(
-            f"method.strength: {name} has none; expected None, got {strength}."
-        )
-    if strength is not None:
-        allowed = within(0, method.strength.highest, but=method.strength.but)
-        allowed("method.strength", strength)
+    check_strength("method.strength", strength, name, method.strength)
     if config.io.trained_from and not method.mixes:
         raise SettingError(
             f"io.trained_from: {name} trains by itself; expected None, got"
             f" {config.io.trained_from!r}."
         )
+
+
+def check_strength(option: str, value: float | None, method: str, of: Any) -> None:
+    """Raises a `SettingError` unless `method`, of this `Strength`, can have it."""
+    if value is None:
+        return
+    if of is None:
+        raise SettingError(f"{option}: {method} has none; expected None, got {value}.")
+    within(0, of.highest, but=of.but)(option, value)
 
 
 def _check_weights(config: Config) -> None:

@@ -1,4 +1,4 @@
-r"""Office-Caltech: fine-tune a robust zero-shot model on one domain, test on the others.
+r"""Office-Caltech: fine-tune a robust zero-shot model on one domain, test on others.
 
 python -m experiments.train --config=experiments/configs/office_caltech.py \
   --config.io.source_dir=OFFICE --config.io.weights=VIT_TINY.npz --out=runs/office

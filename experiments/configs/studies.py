@@ -58,7 +58,8 @@ def study(
       run: what all runs share.
       settings: those of each method, as many for each.
       tune_seeds: of the runs that ID validation chooses from.
-      final_seeds: of the chosen settings; none to stop at the choice.
+      final_seeds: of the chosen settings; none to stop at the choice. A seed that tuned
+        is not run again where `tune` and `final` are the same.
       tune: what the first runs have of their own.
       final: what the last runs have of their own.
     """

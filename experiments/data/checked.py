@@ -40,7 +40,7 @@ def listed(
         return of_set.listing(Path()), ""
     if source_dir is None:
         raise DataError(
-            f"{name} needs source_dir, a folder with the layout {of_set.layout}."
+            f"{name} needs io.source_dir, a folder with the layout {of_set.layout}."
         )
     root, folder = Path(source_dir).expanduser(), name.partition("/")[0]
     try:

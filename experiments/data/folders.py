@@ -134,7 +134,7 @@ def require_folders(root: Path, names: Iterable[str], layout: str) -> None:
     if missing:
         raise DataError(
             f"{root} has no folder {', '.join(missing)}. Expected the layout {layout}; "
-            "give the folder that holds it as source_dir."
+            "give the folder that holds it as io.source_dir."
         )
 
 

@@ -57,7 +57,7 @@ def _classes(folder: Path) -> list[str]:
     if not classes:
         raise DataError(
             f"{folder} is a split and must hold a folder for each class; expected the "
-            f"layout {LAYOUT}, and source_dir the folder above the splits."
+            f"layout {LAYOUT}, and io.source_dir the folder above the splits."
         )
     return classes
 

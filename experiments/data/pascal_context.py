@@ -88,7 +88,7 @@ def listing(
     if missing := [file for file in lists.values() if not file.is_file()]:
         raise DataError(
             f"There is no list {missing[0]}; expected the layout {LAYOUT}, and "
-            "source_dir the folder that holds it."
+            "io.source_dir the folder that holds it."
         )
     splits = {
         split: [

@@ -8,6 +8,7 @@ Examples:
   ('head/kernel', 'head/bias')
 """
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,10 @@ import jax.core
 import numpy as np
 from flax import nnx
 
-from experiments.models import clip, mobilenet, resnet, small, swin, vit
+from experiments.models import clip, mobilenet, resnet, small, swin, vit, weights
 from experiments.models.backbone import Backbone, Classifier, drawn, layer_names
 
-__all__ = ["MODELS", "create", "is_sized", "layer_names"]
+__all__ = ["MODELS", "create", "fitting", "is_sized", "layer_names", "load"]
 
 MODELS: dict[str, Callable[..., Backbone]] = {
     name: network
@@ -75,3 +76,28 @@ def create(
         return make(rngs)
     seed = np.asarray(jax.random.key_data(key))
     return drawn(lambda: make(nnx.Rngs(0)), seed)
+
+
+def fitting(path: str | pathlib.Path) -> list[str]:
+    """The names of the backbones that a file of weights fits, by shapes only.
+
+    Raises:
+      WeightsError: the file cannot be had or read.
+    """
+    weights.contents(weights.located(path))  # of no file all would have to be tried
+    shape = lambda name: nnx.eval_shape(lambda: create(name, 1, rngs=nnx.Rngs(0)))
+    return [name for name in MODELS if weights.fits(shape(name), path)]
+
+
+def load(model: Any, path: str | pathlib.Path) -> None:
+    """Fills a model with weights, or says which of `MODELS` they fit.
+
+    Raises:
+      WeightsError: as of `experiments.models.weights.load_weights`.
+    """
+    try:
+        weights.load_weights(model, path)
+    except weights.WeightsError as error:
+        names = [] if weights.fits(model, path) else fitting(path)
+        hint = f" Try model.name={' or '.join(names)}." if names else ""
+        raise weights.WeightsError(f"{error}{hint}") from error

@@ -27,6 +27,7 @@ __all__ = ["WeightsError", "load_weights", "located", "shapes_in"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+SAVED = ("model.safetensors", "pytorch_model.bin")  # by save_pretrained
 NORM = ("scale", "bias", "mean", "var")  # of a batch norm
 ADVICE = (
     "Choose the model that the weights were made for, or load_weights with a table of"
@@ -37,6 +38,8 @@ ADVICE = (
 def located(path: str | pathlib.Path) -> pathlib.Path:
     """The file that is meant, fetched if it is `hf:organisation/name` and not cached.
 
+    Of a folder that `save_pretrained` of transformers or timm left, that in it.
+
     Raises:
       WeightsError: it cannot be fetched.
     """
@@ -44,7 +47,9 @@ def located(path: str | pathlib.Path) -> pathlib.Path:
 
     if str(path).startswith(hub.PREFIX):
         return hub.fetch(str(path))
-    return pathlib.Path(path)
+    path = pathlib.Path(path)
+    saved = (path / name for name in SAVED)
+    return next((file for file in saved if file.is_file()), path)
 
 
 def load_weights(
@@ -59,7 +64,8 @@ def load_weights(
 
     Args:
       model: as `experiments.models.create` makes it.
-      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin`, `.tar` of torch; or
+      path: `.npz`, `.safetensors`, or `.pt`, `.pth`, `.bin`, `.tar` of torch; a folder
+        of `save_pretrained`; or
         `hf:organisation/name` of the Hugging Face hub, with `:file` and `@revision` if
         need be. Pickled code is never run: of a torch file only tensors are read.
       table: names in the file -> paths in the model. By default the one among those of
@@ -71,6 +77,30 @@ def load_weights(
         not finite; names them.
     """
     path = located(path)
+    stored, places, epsilon = _fitted(model, path, table)
+    arrays = {}
+    for name, array in values(path, {name: stored[name] for name in places}).items():
+        arrays |= places[name].arrays(array)
+    for name in arrays:
+        if name.endswith("/var") and np.min(arrays[name]) < 0:
+            raise unfit(path, f"expected variances for {name}, got negative numbers.")
+    arrays = arrays if epsilon is None else fold(arrays, epsilon)
+    replace(model, lambda name, leaf: arrays.get(name, leaf))
+
+
+def fits(model: Any, path: str | pathlib.Path) -> bool:
+    """Whether `load_weights` finds all that a model needs in a file, by shapes only."""
+    try:
+        _fitted(model, located(path))
+    except WeightsError:
+        return False
+    return True
+
+
+def _fitted(
+    model: Any, path: pathlib.Path, table: Table | Sequence[Rule] | None = None
+) -> tuple[dict[str, Stored], dict[str, "_Place"], float | None]:
+    """What a file holds, its places in the model, and the epsilon of norms to fold."""
     stored = contents(path)
     if table is None:
         table = _choose(model.backbone.tables, list(stored), path)
@@ -92,14 +122,7 @@ def load_weights(
             + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items())
             + f". {ADVICE}",
         )
-    arrays = {}
-    for name, array in values(path, {name: stored[name] for name in places}).items():
-        arrays |= places[name].arrays(array)
-    for name in arrays:
-        if name.endswith("/var") and np.min(arrays[name]) < 0:
-            raise unfit(path, f"expected variances for {name}, got negative numbers.")
-    arrays = arrays if epsilon is None else fold(arrays, epsilon)
-    replace(model, lambda name, leaf: arrays.get(name, leaf))
+    return stored, places, epsilon
 
 
 def shapes_in(path: str | pathlib.Path, tables: Sequence[Table]) -> Shapes:

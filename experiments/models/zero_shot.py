@@ -178,7 +178,7 @@ def read_tokenizer(path: str | pathlib.Path) -> Any:
 def beside(path: str | pathlib.Path, name: str) -> str | pathlib.Path:
     """The file of this name in the same folder, or in the same repository."""
     if not str(path).startswith(hub.PREFIX):
-        return pathlib.Path(path).with_name(name)
+        return located(path).with_name(name)
     repository, _, revision = hub.parsed(str(path))
     at = f"@{revision}" if revision else ""
     return f"{hub.PREFIX}{repository}:{name}{at}"

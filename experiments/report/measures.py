@@ -21,6 +21,7 @@ from experiments.tasks.task import Metric
 
 Frame = Any  # a pandas data frame or series: their own types ask for casts everywhere
 KERNELS = ("kernel", "weight", "embedding")
+WHOLE = 100.0  # the scale of shares
 EXACT = 1e-12  # a half-width below this is rounding
 # Heading and what it holds; whether more is better, scale and digits where these are
 # not those of the headline metric.
@@ -57,7 +58,8 @@ class Column(NamedTuple):
         """Writes `98.1 ± 0.4`, or `98.1` of a number, or where one value is all.
 
         Seeds that agree to the last digit are one value: what does not hang on the seed
-        has no interval, and `± 0.0` would read as precision.
+        has no interval, and `± 0.0` would read as precision. An interval wider than all
+        that a share can be is `± >100`: few seeds tell nothing.
         """
         mean, half = value if isinstance(value, Interval) else (value, math.nan)
         if mean is None or math.isnan(mean):
@@ -65,6 +67,8 @@ class Column(NamedTuple):
         text = f"{self.scale * mean:{sign}.{self.digits}f}"
         if math.isnan(half) or half < EXACT:
             return text
+        if self.scale == WHOLE and half > 1:
+            return f"{text} ± >{WHOLE:g}"
         return f"{text} ± {self.scale * half:.{self.digits}f}"
 
     def verdict(self, difference: Interval) -> str:
@@ -75,11 +79,18 @@ class Column(NamedTuple):
             return "no clear difference"
         return "better" if (difference.mean > 0) == self.higher else "worse"
 
-    def best(self, values: Mapping[str, Interval | None]) -> list[str]:
-        """The keys with the best mean, all of equals; none without a rival."""
-        means = {k: round(v.mean, 9) for k, v in values.items() if v}
-        top = (max if self.higher else min)(means.values(), default=None)
-        return [key for key in means if means[key] == top and len(means) > 1]
+    def best(
+        self, values: Mapping[str, Interval | None], start: Interval | None
+    ) -> list[str]:
+        """The keys with the best mean, all of equals; none without a rival.
+
+        None either where the start, if it was measured, is as good.
+        """
+        sign = 1 if self.higher else -1
+        means = {k: sign * round(v.mean, 9) for k, v in values.items() if v}
+        top = max(means.values(), default=-math.inf)
+        beaten = start is None or top > sign * round(start.mean, 9)
+        return [k for k in means if means[k] == top and len(means) > 1 and beaten]
 
 
 def column(key: str, of: Metric) -> Column:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from experiments.report.frame import BASELINE, REFERENCE, Group, paired, rate_words
 from experiments.report.frontier import frontier
 from experiments.report.measures import collapsed, kernels, layer_words, layers
+from experiments.telling import reach
 
 STUCK = 1e-6  # a radius below this keeps its layer where it began
 
@@ -78,6 +79,7 @@ def _mixtures(group: Group) -> Iterator[str]:
 
 
 def _radii(group: Group) -> Iterator[str]:
+    reaches: dict[str, None] = {}  # each said once
     for trial in group.chosen.values():
         radii = layers(trial.records)["radius"].dropna()
         if radii.empty:
@@ -91,6 +93,8 @@ def _radii(group: Group) -> Iterator[str]:
             f" {radii.median():.2g}, largest {radii.max():.2g}; {stuck} of {len(radii)}"
             f" below {rate_words(STUCK)}{by_seed}, where a layer stays as it began."
         )
+        reaches |= dict.fromkeys(filter(None, map(reach, trial.records)))
+    yield from reaches
 
 
 def _drift(group: Group) -> Iterator[str]:

@@ -67,11 +67,11 @@ def overview(groups: Sequence[Group]) -> list[Table]:
 
 def side_by_side(groups: Sequence[Group]) -> Rows:
     """ID test / mean over what is out of distribution (or corrupted) at the chosen
-    settings. The best robustness of a column is marked.
+    settings. The best robustness of a column is marked where it beats the start.
     """
     rows: dict[str, dict[str, str]] = {}
     for group in groups:
-        best = group.column(group.shift).best(group.by_method(group.shift))
+        best = _best(group, group.shift)
         for method, trial in group.chosen.items():
             row = rows.setdefault(method, {"Method": trial.label})
             row[group.title] = _marked(_pair(group, trial), method in best)
@@ -85,7 +85,7 @@ def side_by_side(groups: Sequence[Group]) -> Rows:
 def headline(group: Group) -> Rows:
     """Shares in per cent; mean ± 95 % Student-t interval over seeds, where there are
     two or more that differ. Settings are chosen on ID validation alone. The best of a
-    column are marked.
+    column are marked where they beat the start.
     """
     looks = {key: group.column(key) for key in _compared(group)}
     texts = {key: _best_marked(group, key) for key in looks}
@@ -271,9 +271,14 @@ def _marked(text: str, marked: bool) -> str:
 
 def _best_marked(group: Group, key: str) -> dict[str, str]:
     """A column at the chosen settings, by method."""
-    look, values = group.column(key), group.by_method(key)
-    best = look.best(values)
+    look, best = group.column(key), _best(group, key)
+    values = group.by_method(key)
     return {key: _marked(look.text(v), key in best) for key, v in values.items()}
+
+
+def _best(group: Group, key: str | None) -> list[str]:
+    """The methods that are best in a column, and better than the start."""
+    return group.column(key).best(group.by_method(key), group.start.get(str(key)))
 
 
 def _seeds(trial: Trial) -> str:

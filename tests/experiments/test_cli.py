@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from drawn_images import draw_pacs
 from experiments import cli
+from experiments.configs.values import SettingError
 
 PACS = "--config=experiments/configs/pacs.py"
 STUDY = "--config=experiments/configs/camvid.py"
@@ -39,8 +40,8 @@ def test_an_option_that_does_not_exist_is_named(tmp_path):
     done = command(PACS, "--config.method.nam=ftp", f"--out={tmp_path / 'run'}")
     assert done.returncode == 2
     assert done.stderr == (
-        "experiments.train: the configuration has no option 'nam'. Did you mean"
-        ' "name" instead of "nam"?\n'
+        "experiments.train: --config.method.nam: there is no such option. Did you mean"
+        " --config.method.name?\n"
     )
 
 
@@ -50,7 +51,6 @@ def test_an_option_that_does_not_exist_is_named(tmp_path):
     ("arguments", "message"),
     [
         (["--config=experiments/configs/pacss.py"], r"--config: .*No such file.*pacss"),
-        ([PACS, "--config.data.nam=1"], "has no option 'nam'"),
         ([PACS, "--config.seed=one"], "--config.seed=one: invalid .* --helpshort"),
         ([PACS, "--confg=x"], "Unknown command line flag 'confg'.*Did you mean"),
         ([f"{STUDY}:x"], "--config: ValueError: camvid.py: expected ''"),
@@ -74,6 +74,53 @@ def test_a_command_line_that_cannot_be_parsed_is_one_line(
     said = cli.reason(refused.value)
     assert "\n" not in said
     assert re.search(message, said)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            [PACS, "--config.recipe.stepz=3"],
+            "stepz: there is no such option. Did you mean --config.recipe.steps?",
+        ),
+        ([PACS, "--config.steps=3"], "--config.recipe.steps?"),
+        ([PACS, "--config.recpie.steps=3"], "--config.recipe.steps?"),
+        ([PACS, "--config.run.recipe.steps=3"], "--config.recipe.steps?"),
+        ([PACS, "--config.noflip"], "--config.data.flip?"),
+        ([PACS, "--config.qwxz=3"], "qwxz: there is no such option."),
+        ([f"{PACS}:study", "--config.recipe.steps=3"], "--config.run.recipe.steps?"),
+        ([f"{PACS}:study", "--config.method=ftp"], "--config.methods?"),
+        (
+            [f"{PACS}:study", "--config.settings.fine-tune=((1,None),)"],
+            "give --settings=fine-tune=RATE:STRENGTH,...",
+        ),
+        ([f"{PACS}:study", "--config.run.seed=3", "--config.seedz=3"], "run.seed?"),
+        ([PACS, "--config.recipe.steps=3", "--config.data.flip"], ""),
+        ([PACS, "--config.model.options={'epsilon': 1e-6}"], ""),
+        ([f"{PACS}:study", "--config.settings.ftp=((1,None),)"], ""),
+        (["--config=nowhere.py", "--config.stepz=3"], ""),
+        (["--out=x"], ""),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_nearest_that_there_is(arguments, said):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    told = cli.misspelt(values, ["train", *arguments])
+    assert told.endswith(said)
+    assert bool(told) == bool(said)
+
+
+def test_an_option_that_a_refusal_names_is_that_of_the_command_line(capsys):
+    def job():
+        raise SettingError("io.source_dir and data.train: not with a/io.weights.npz.")
+
+    for prefix in ("", "--config.", "--config.run."):
+        assert cli.ending("job", job, prefix) == 2
+        assert capsys.readouterr().err == (
+            f"job: {prefix}io.source_dir and {prefix}data.train: not with"
+            " a/io.weights.npz.\n"
+        )
 
 
 def test_results_are_not_written_into_a_file(tmp_path):
@@ -113,7 +160,9 @@ def test_a_folder_that_is_missing_is_one_line_and_status_2(tmp_path):
         data=tmp_path / "data",
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("experiments.train: pacs needs source_dir, ")
+    assert done.stderr.startswith(
+        "experiments.train: pacs needs --config.io.source_dir, a folder"
+    )
     assert done.stderr.count("\n") == 1
 
 

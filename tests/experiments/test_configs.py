@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import configs, continual, quickstart, sweep, train
+from experiments import configs, continual, plan, quickstart, sweep, train
 from experiments.configs.base import check
 from experiments.configs.pacs import VARIANTS
 from experiments.data.corruptions import CORRUPTIONS
@@ -114,8 +114,8 @@ def test_a_part_that_there_is_not_is_refused(name, part):
 @pytest.mark.parametrize(("name", "part"), SWEEPS)
 def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
     config = load(name, part)
-    for planned in sweep.planned("tune", sweep.settings(config), (0,)):
-        checked(sweep.configured(config, planned, tmp_path))
+    for planned in plan.planned("tune", plan.settings(config), (0,)):
+        checked(plan.configured(config, planned, tmp_path))
         strength = METHODS[planned.method].strength
         assert (strength is None) == (planned.setting.strength is None)
 
@@ -123,8 +123,8 @@ def test_every_run_of_a_sweep_can_be_run(name, part, tmp_path):
 @pytest.mark.parametrize(("name", "part"), SEQUENCES)
 def test_every_sequence_can_be_run(name, part, tmp_path):
     config = load(name, part)
-    for planned in sweep.planned("tune", sweep.settings(config), (0,)):
-        run = sweep.configured(config, planned, tmp_path)
+    for planned in plan.planned("tune", plan.settings(config), (0,)):
+        run = plan.configured(config, planned, tmp_path)
         continual.check_sequence(run)
         del run.sequence
         checked(run)
@@ -132,7 +132,7 @@ def test_every_sequence_can_be_run(name, part, tmp_path):
 
 @pytest.mark.parametrize(("name", "part"), STUDIES)
 def test_every_method_of_a_study_has_the_same_number_of_settings(name, part):
-    grid = sweep.settings(load(name, part))
+    grid = plan.settings(load(name, part))
     assert {len(pairs) for pairs in grid.values()} == {SETTINGS}
     rates = {pair.learning_rate for pair in grid["fine-tune"]}
     mixed = {pair.learning_rate for pair in grid["wise-ft"]}
@@ -179,9 +179,10 @@ def test_the_command_lines_of_a_docstring_parse(name, monkeypatch):
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize("job", [train, sweep, continual])
 def test_the_command_line_that_a_job_opens_with_parses(job, monkeypatch):
-    ((named, arguments), *_) = commands(job)
-    assert named == job.__name__
-    require_accepted(named, arguments, monkeypatch)
+    for named, arguments in commands(job):
+        assert named in (job.__name__, "experiments.report")
+        if named == job.__name__:
+            require_accepted(named, arguments, monkeypatch)
 
 
 def require_accepted(job, arguments, monkeypatch):
@@ -191,9 +192,12 @@ def require_accepted(job, arguments, monkeypatch):
     values = flags.FlagValues()
     flags.DEFINE_string("out", None, "", flag_values=values, required=True)
     config_flags.DEFINE_config_file("config", flag_values=values)
+    part = [] if job == "experiments.train" else sweep.part_options(values)
     monkeypatch.setattr(sys, "argv", [job, *arguments])  # what it reads itself
     assert values(sys.argv) == [job]
     config = values["config"].value
+    if part:
+        plan.settings(plan.narrowed(config, *(option.value for option in part)))
     assert ("run" in config) == (job != "experiments.train")
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from experiments import continual, records, studies, train
-from experiments.cli import Interrupted
 from experiments.configs.studies import pairs, sequence, study
 from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.data.sources import open_source
 from experiments.files import RecordError
+from experiments.progress import Interrupted
 from experiments.report.frame import groups
 from experiments.report.plots import plots
 from experiments.report.tables import tables

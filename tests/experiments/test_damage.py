@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from experiments import train
-from experiments.cli import Display, Interrupted, ending, folder_of
+from experiments.cli import ending, folder_of
 from experiments.files import RecordError, checksum, write_text
+from experiments.progress import Display, Interrupted
 from experiments.run_folder import Log
 from mocked_runs import IMAGES, QUIET, in_a_child, same, small_config, stop_at
 

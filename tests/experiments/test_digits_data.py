@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from experiments import records, sweep, train
+from experiments import plan, records, train
 from experiments.configs import digits as digits_config
 from experiments.data import digits
 from experiments.data.digits import KEPT, SIZES
@@ -142,10 +142,10 @@ def test_weights_that_cannot_be_the_start_are_refused(pretrained, tmp_path):
 
 def test_every_seed_of_a_sweep_starts_from_its_own_weights(tmp_path):
     config = digits_config.get_config("study")
-    plan = sweep.planned("tune", sweep.settings(config), config.tune_seeds)
-    for planned in plan:
-        run = sweep.configured(config, planned, tmp_path)
+    runs = plan.planned("tune", plan.settings(config), config.tune_seeds)
+    for planned in runs:
+        run = plan.configured(config, planned, tmp_path)
         seed = re.fullmatch(r"runs/digits-pretrain-(\d)", run.io.weights)
         assert seed is not None
         assert int(seed[1]) == planned.seed
-    assert len({planned.seed for planned in plan}) > 1
+    assert len({planned.seed for planned in runs}) > 1

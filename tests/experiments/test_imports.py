@@ -10,9 +10,9 @@ import experiments
 ROOT = pathlib.Path(next(iter(experiments.__path__)))
 # From the top down: a room imports those that come after it, never one before.
 ROOMS = (
-    *("sweep", "studies", "train", "setup", "cli", "start", "evaluation", "run_folder"),
-    *("schema", "step", "optimizer", "records", "tasks", "methods", "models"),
-    *("configs", "data", "files"),
+    *("sweep", "studies", "plan", "train", "setup", "cli", "progress", "start"),
+    *("evaluation", "run_folder", "schema", "step", "optimizer", "records", "tasks"),
+    *("methods", "models", "configs", "data", "files"),
 )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
-from experiments.cli import Display, Interrupted
+from experiments.progress import Display, Interrupted
 from experiments.run_folder import Log
 from experiments.tasks.classification import TASK
 from mocked_runs import QUIET, small_config, stop_at
@@ -43,6 +43,33 @@ def test_a_terminal_shows_images_per_second_and_the_time_left():
     assert 10 < max(rates) <= 100  # 8 images every 0.1 s, at most
     for words in ("4/4 steps", "1/2 runs", "left", "ftp-lr0.001"):
         assert words in text
+
+
+def test_a_stage_is_named_where_nothing_is_counted(tmp_path):
+    for terminal in (True, False):
+        console = Console(force_terminal=terminal, width=80, file=io.StringIO())
+        display = Display(console)
+        with display.stage("loading"), display.stage("inner"):
+            pass
+        with display.bar(3, unit="runs") as runs, display.stage("probing"):
+            runs("mars-sp-lr0.001-lambda0.001-seed0", 1)
+        text = re.sub(r"\x1b\[[\d;?]*\w", "", console.file.getvalue())
+        assert "loading" in text
+        assert "inner" not in text
+        assert ("probing" in text) == terminal  # a file hears of the outermost alone
+        assert max(map(len, re.split(r"[\r\n]", text))) <= 80
+
+
+def test_what_is_left_of_long_runs_is_told_by_all_of_them(monkeypatch):
+    console = Console(force_terminal=True, width=80, file=io.StringIO())
+    display, now = Display(console), [0.0]
+    display._bars.get_time = lambda: now[0]
+    with display.bar(12, done=2, unit="runs") as runs:
+        for _ in range(2):
+            now[0] += 600.0  # rich forgets what is older than half a minute
+            runs("ftp-lr0.001-kappa1-seed0", 1)
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", console.file.getvalue())
+    assert "4/12 runs 1:20:00 left" in " ".join(text.split())
 
 
 def test_a_file_is_told_every_tenth_of_the_outermost_job():

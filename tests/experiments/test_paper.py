@@ -11,12 +11,12 @@ from flax import nnx
 import clip_files
 from drawn_images import draw_lists
 from drawn_pascal import SIDES, draw_pascal
-from experiments import continual, models, sweep, train
-from experiments.cli import Interrupted
+from experiments import continual, models, plan, train
 from experiments.configs import domainnet, imagenet, imagenet_r_continual
 from experiments.configs import pascal_context as pascal
 from experiments.configs.pacs import VARIANTS
 from experiments.methods import METHODS
+from experiments.progress import Interrupted
 from experiments.report import __main__ as report
 from experiments.tasks.task import Metric
 from mocked_runs import IMAGES, QUIET, same, stop_at
@@ -99,11 +99,11 @@ def test_imagenet_r_class_by_class(tmp_path, monkeypatch):
     small(study.run, **VIT)
     study.run.sequence.classes_per_task = IMAGES // 2  # of classes that occur
     study.settings = {method: pairs[:1] for method, pairs in study.settings.items()}
-    grid = sweep.settings(study)
+    grid = plan.settings(study)
     config = next(
-        sweep.configured(study, plan, pathlib.Path())
-        for plan in sweep.planned("tune", grid, (0,))
-        if plan.method == "ftp"
+        plan.configured(study, run, pathlib.Path())
+        for run in plan.planned("tune", grid, (0,))
+        if run.method == "ftp"
     )
     run = continual.run
     whole, resumed = stopped_and_resumed(run, config, tmp_path, monkeypatch, 4)

@@ -5,9 +5,9 @@ import pytest
 from flax import nnx
 
 from experiments import models, records, train
-from experiments.cli import Interrupted
 from experiments.models.backbone import names_and_leaves
 from experiments.models.weights import WeightsError
+from experiments.progress import Interrupted
 from mocked_runs import QUIET, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")

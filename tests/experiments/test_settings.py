@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+from flax import nnx
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from experiments import train
+from experiments import models, setup, train
 from experiments.configs import base
 from experiments.configs.values import SettingError
 from experiments.data import corruptions
 from experiments.methods import Held
+from experiments.models.backbone import names_and_leaves
+from experiments.models.weights import WeightsError
 from experiments.setup import set_up
 from mocked_runs import QUIET, small_config
 
@@ -65,7 +69,7 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
         drawn[source.name] = options
         return [source.name]
 
-    monkeypatch.setattr(train, "train_batches", batches)
+    monkeypatch.setattr(setup, "train_batches", batches)
     chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "io.cache": False}
     chosen |= {"randaugment": 9.0, "random_erasing": 0.25}
     config = small_config(method="tpgm", seed=5, **chosen, **{"io.workers": 2})
@@ -187,3 +191,15 @@ def test_a_model_is_made_for_the_size_of_the_images(tmp_path):
         config.model.options = ConfigDict(given)
         with pytest.raises(SettingError, match=message):
             train.run(config, tmp_path / "run", QUIET)
+
+
+def test_a_file_of_another_network_is_refused_with_those_that_it_fits(tmp_path):
+    path = str(tmp_path / "w.npz")
+    small = models.create("small", 7, rngs=nnx.Rngs(0))
+    np.savez(path, **{k: np.asarray(x) for k, x in names_and_leaves(small).items()})
+    change = {"model.name": "mobilenet-v1", "io.weights": path}
+    with pytest.raises(WeightsError, match=r"w.npz is .* Try model.name=small\.$"):
+        set_up(small_config(**change))
+    np.savez(path, **{"dense.kernel": np.zeros((2, 2))})
+    with pytest.raises(WeightsError, match=r"of your own\.$"):
+        set_up(small_config(**change))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import records, train
-from experiments.cli import SIGNALS, Interrupted, stop_at_once
+from experiments.progress import SIGNALS, Interrupted, stop_at_once
 from mocked_runs import QUIET, in_a_child, same, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")

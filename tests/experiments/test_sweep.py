@@ -5,9 +5,9 @@ import shutil
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import records, studies, sweep, train
+from experiments import plan, records, studies, sweep, train
 from experiments.configs.values import SettingError
-from experiments.sweep import Planned, Setting
+from experiments.plan import Planned, Setting
 from mocked_runs import QUIET, small_config
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
@@ -77,6 +77,37 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
         sweep.sweep(study(tune={"recipe": {"steps": 9}}), tmp_path, QUIET)
 
 
+@pytest.mark.parametrize("final", [{}, {"recipe": {"steps": 3}}])
+def test_a_seed_that_tuned_is_not_run_again_unless_the_last_runs_differ(
+    tmp_path, final
+):
+    ran, steps = [], train.train
+
+    def count(setup, *args):
+        ran.append((setup.config.recipe.steps, setup.config.seed))
+        return steps(setup, *args)
+
+    config = study(methods=("ftp",))
+    config.tune, config.final = ConfigDict(), ConfigDict(final)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", count)
+        (chosen,) = sweep.sweep(config, tmp_path, QUIET).values()
+    again = [(3, 0), (3, 1)] if final else [(2, 1)]
+    assert ran == [(2, 0), (2, 0), *again]
+    runs = {(r["stage"], r["run"]): r for r in studies.read(tmp_path / studies.FILE)}
+    first, second = (runs["final", name] for name in chosen["runs"])
+    assert (first["seed"], second["seed"]) == (0, 1)
+    same = runs["tune", first["run"]]
+    assert (first["evaluation"] == same["evaluation"]) == (not final)
+    assert (first["config"] == same["config"]) == (not final)
+    # What the final line lacks is read from the run's folder, or run again as it was.
+    file = tmp_path / studies.FILE
+    whole = file.read_bytes()
+    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:-2]))
+    sweep.sweep(config, tmp_path, QUIET)
+    assert file.read_bytes() == whole
+
+
 def test_a_run_whose_line_was_torn_is_taken_up_again(tmp_path):
     few = study(methods=("ftp",), final_seeds=())
     sweep.sweep(few, tmp_path, QUIET)
@@ -107,6 +138,12 @@ def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
         ({"settings": {"ftp": (1e-3, 1.0)}}, "settings.ftp: expected pairs .* 0.001"),
         ({"settings": {"ftp": ((1e-3, "a"),)}}, "settings.ftp: expected pairs .*'a'"),
         ({"settings": {"ftp": ((1e-3, 0.0),) * 2}}, "settings.ftp: .* given twice"),
+        ({"settings": {"ftp": ((-1e-3, 0.0),)}}, "settings.ftp: .* from 0 on, got -0"),
+        ({"settings": {"ftp": ((1e-3, 2.0),)}}, r"settings.ftp: .*\[0, 1\], got 2"),
+        (
+            {"settings": {"fine-tune": ((1e-3, 2.0),)}},
+            "settings.fine-tune: .* has none",
+        ),
         ({"tune": {"recipe": {"step": 9}}}, "recipe.step: there is no such option"),
         ({"tune": {"steps": 9}}, "steps: there is no such option"),
     ],
@@ -117,10 +154,56 @@ def test_a_study_that_cannot_be_swept_is_refused(changes, words, tmp_path):
     assert not (tmp_path / studies.FILE).exists()
 
 
+def test_a_part_of_a_study_is_named_in_words_and_the_study_goes_on_from_it(tmp_path):
+    whole = study(final_seeds=())
+    part = plan.narrowed(whole, ["wise-ft", "fine-tune"])
+    assert part.methods == ("fine-tune", "wise-ft")  # which mixes what the first left
+    assert whole.methods == tuple(SETTINGS)
+    some = sweep.sweep(part, tmp_path, QUIET)
+    assert [*some] == ["fine-tune", "wise-ft"]
+    lines = studies.read(tmp_path / studies.FILE)
+    every = sweep.sweep(whole, tmp_path, QUIET)
+    assert {method: every[method] for method in some} == some
+    assert studies.read(tmp_path / studies.FILE)[:4] == lines
+
+    rates = tuple((10.0**-i, None) for i in range(6))
+    longer = study(methods=("fine-tune",), settings={"fine-tune": rates})
+    for budget, places in ((1, [0]), (2, [0, 5]), (3, [0, 2, 5]), (6, range(6))):
+        found = plan.narrowed(longer, budget=budget).settings["fine-tune"]
+        assert found == tuple(rates[i] for i in places)
+
+    words = ["ftp=1e-3:-,-:0.5,3e-3", "l2-sp=0.1:0.01"]
+    given = plan.narrowed(whole, ["ftp", "l2-sp"], given=words).settings
+    assert given["ftp"] == ((1e-3, None), (None, 0.5), (3e-3, None))
+    assert given["l2-sp"] == ((0.1, 0.01),), "of which the study has none"
+    assert given["fine-tune"] == SETTINGS["fine-tune"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"methods": ["ftpp"]}, "--methods: expected one of .*Did you mean 'ftp'"),
+        ({"methods": ["spd"]}, "settings: expected one of .*; got 'spd'"),
+        (
+            {"budget": 3},
+            "--budget: expected at most the 2 settings of fine-tune, got 3",
+        ),
+        ({"budget": 0}, "--budget: expected a whole number from 1 on, got 0"),
+        ({"given": ["ftpp=1:1"]}, "--settings: expected one of .*Did you mean 'ftp'"),
+        ({"given": ["ftp=1;1"]}, "--settings: expected METHOD=RATE.*got 'ftp=1;1'"),
+        ({"given": ["ftp=1:1:1"]}, "--settings: expected METHOD=RATE.*1:1:1"),
+        ({"given": ["ftp"]}, "--settings: expected METHOD=RATE.*got 'ftp'"),
+    ],
+)
+def test_a_part_that_a_study_does_not_have_is_refused(options, words):
+    with pytest.raises(SettingError, match=words):
+        plan.settings(plan.narrowed(study(final_seeds=()), **options))
+
+
 def test_every_method_has_the_same_budget():
     unequal = study()
     unequal.settings.ftp = ((1e-3, 0.0),)
     with pytest.raises(SettingError, match=r"as many for every method.*'ftp': 1"):
-        sweep.settings(unequal)
+        plan.settings(unequal)
     unequal.final_seeds = ()
-    assert len(sweep.settings(unequal)["ftp"]) == 1, "what is not run again may differ"
+    assert len(plan.settings(unequal)["ftp"]) == 1, "what is not run again may differ"

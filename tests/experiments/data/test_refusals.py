@@ -142,8 +142,8 @@ def refused(words, *arguments):
     ("spec", "words"),
     [
         *((spec, "name:split, such as pacs") for spec in ("pacs", "pacs:", ":a", "")),
-        ("list:a.txt", r"list needs source_dir, a folder with the layout \*.txt"),
-        ("camvid:train", "camvid needs source_dir, a folder with the layout {train"),
+        ("list:a.txt", r"list needs io.source_dir, a folder with the layout \*.txt"),
+        ("camvid:train", "camvid needs io.source_dir, a folder with the layout {train"),
         ("pasc:photo", "no data set 'pasc'.*pacs, camvid, image_folder"),
         ("cifar10:test", "TensorFlow, once.*tfds build cifar10 --file"),
         ("cifar10/no_such_config:test", "TFDS cannot open 'cifar10/no_such_config'"),

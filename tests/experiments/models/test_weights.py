@@ -191,6 +191,15 @@ def test_a_table_of_ones_own_may_be_given(tmp_path):
         load_weights(model, path, table[1:])
 
 
+def test_the_folder_of_a_save_pretrained_is_read(tmp_path):
+    arrays = arrays_of(tiny("vit", seed=1))
+    (tmp_path / "config.json").write_text("{}")
+    save(tmp_path / "model.safetensors", arrays)
+    model = tiny("vit")
+    load_weights(model, tmp_path)
+    assert_same(model, arrays)
+
+
 def test_a_trunk_takes_the_weights_of_the_whole_network(tmp_path):
     whole = models.create("resnet18-nf", 4, rngs=nnx.Rngs(1))
     path = save(tmp_path / "whole.npz", as_published("torchvision", whole))

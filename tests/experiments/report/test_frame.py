@@ -9,6 +9,7 @@ from experiments.report.frontier import frontier
 from experiments.report.measures import column, layers, sequence_measures
 from experiments.report.sentences import cards, sentences
 from experiments.report.tables import Best, tables
+from experiments.statistics import Interval
 from experiments.tasks.task import Metric
 from run_records import read_back, record
 
@@ -32,6 +33,7 @@ def angles(method, rate, seed, id_val, id_test, ood):
         entry["angle"] = id_test if entry["group"] == "id" else ood
     metric = {"name": "angle", "higher_is_better": False, "unit": "°"}
     del found["start_evaluation"]
+    found.pop("wise_curve", None)  # whose start is a share
     return found | {"metric": metric}
 
 
@@ -222,6 +224,35 @@ def test_collapsed_radii_are_counted_run_by_run(stuck, words):
     (line,) = [s for s in sentences(only_group(*runs)) if s.startswith("Radii of")]
     assert f"; {words} below 1e-6" in line
     assert (", by seed" in line) == (len(set(stuck)) > 1)
+
+
+@pytest.mark.parametrize(("ood", "marked"), [(0.31, True), (0.30, False), (0.2, False)])
+def test_the_best_is_marked_where_it_beats_the_start(ood, marked):
+    # Out of distribution the start has 0.30.
+    runs = [
+        scored(m, 1e-3, s, 0, 0.9, ood=o)
+        for m, s, o in (("ftp", 1.0, ood), ("fine-tune", None, 0.1))
+    ]
+    rows = {t.title: t.cells for t in tables(only_group(*runs))}
+    cells = rows["Every method at its chosen setting"].set_index("Method")
+    assert isinstance(cells.loc["FTP", "OOD"], Best) == marked
+    assert isinstance(cells.loc["FTP", "ID test"], Best)
+
+
+def test_an_interval_wider_than_the_scale_says_no_more_than_that():
+    accuracy, angle = Metric("accuracy"), Metric("angle", False, "°")
+    wide = Interval(0.5, 1.5)
+    assert column("id", accuracy).text(wide) == "50.0 ± >100"
+    assert column("id", accuracy).text(Interval(0.5, 0.99)) == "50.0 ± 99.0"
+    assert column("id", angle).text(Interval(50.0, 150.0)) == "50.00 ± 150.00"
+
+
+def test_what_radii_can_come_to_in_short_runs_is_said_once():
+    short = [record("ftp", 1e-3, 1.0, seed) | {"steps": 30} for seed in (0, 1)]
+    said = [s for s in sentences(only_group(*short)) if "at a radius rate" in s]
+    assert said == [
+        "30 steps at a radius rate of 0.01: a radius comes to about 0.3 at most."
+    ]
 
 
 def test_the_start_is_read_off_the_mixtures_where_it_was_not_measured():
