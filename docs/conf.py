@@ -1,11 +1,13 @@
 """Sphinx configuration; it also makes the pages of the studies from their records."""
 
+import os
 import pathlib
 import shutil
 import sys
 
 DOCS = pathlib.Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # `experiments` is no part of the package
+os.environ["PYTHONPATH"] = str(DOCS.parent)  # nor for the tutorials
 
 import ftp_optax  # noqa: E402
 
@@ -15,13 +17,20 @@ html_show_copyright = False
 release = ftp_optax.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx-mathjax-offline",  # MathJax beside the pages: formulas need no network
     "sphinx.ext.napoleon",
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
+# Tutorials are run, in an empty folder each; one that fails is no documentation.
+nb_execution_mode = "cache"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
+nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # it has tables
 html_theme = "furo"
 html_title = "ftp_optax"
 exclude_patterns = ["_build"]

@@ -6,6 +6,7 @@ import io
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -18,6 +19,13 @@ PAGES = [
     for page in sorted(DOCS.rglob("*.md"))
     if not set(MADE) & set(page.relative_to(DOCS).parts)
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def folder(tmp_path_factory):
+    """What pages write is written here."""
+    with contextlib.chdir(tmp_path_factory.mktemp("pages")):
+        yield
 
 
 def snippets(page):
@@ -109,13 +117,56 @@ def test_the_loops_of_the_recipes_train():
         assert radius > 0.01, path
 
 
-def test_the_recipes_print_what_the_page_says():
-    _, printed = run(DOCS / "recipes.md")
-    said = re.findall(
-        r"^print\(.*\)  # (.*)$", "".join(snippets(DOCS / "recipes.md")), re.M
-    )
-    assert printed.splitlines() == said
-    assert "(12,)" in said
+def test_the_chain_of_big_vision_trains_within_its_radii():
+    names, _ = run(DOCS / "recipes.md")
+    (radius,) = names["radii"](names["bv_state"], names["bv_params"]).values()
+    body, head = (names["bv_params"][part]["kernel"] for part in ("body", "head"))
+    drift = jnp.abs(body - names["pretrained"]["body"]["kernel"]).sum(0).max()
+    assert 1e-3 < drift <= radius * (1 + 1e-4)
+    assert jnp.abs(head - names["params"]["head"]["kernel"]).max() > 1e-2
+
+
+@pytest.mark.parametrize("page", ["recipes.md", "monitoring.md"])
+def test_a_page_prints_what_it_says(page):
+    _, printed = run(DOCS / page)
+    code = "".join(snippets(DOCS / page))
+    said = re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
+    assert printed.splitlines() == said != []
+
+
+def test_a_loop_under_jit_writes_its_radii_for_tensorboard():
+    run(DOCS / "monitoring.md")
+    (events,) = pathlib.Path("runs/radii").iterdir()
+    assert events.read_bytes().count(b"radius/body/kernel") == 10
+
+
+def test_the_step_that_schedules_are_read_by_counts_the_updates():
+    assert run(DOCS / "monitoring.md")[0]["step"] == 20
+
+
+def test_accumulated_micro_batches_train_as_the_whole_batch():
+    names, _ = run(DOCS / "monitoring.md")
+    trees = [
+        (params, names["radii"](state, params))
+        for params, state in (
+            (names["halved"], names["halved_state"]),
+            (names["whole"], names["whole_state"]),
+        )
+    ]
+    for halved, whole in zip(*map(jax.tree.leaves, trees), strict=True):
+        assert jnp.allclose(halved, whole, rtol=1e-3, atol=1e-5)
+        assert jnp.abs(whole).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["again", "slim"])
+def test_a_checkpoint_comes_back_whole(name):
+    names, _ = run(DOCS / "monitoring.md")
+    restored = names[name], names[f"{name}_state"]
+    saved = names["whole"], names["whole_state"]
+    assert jax.tree.structure(restored) == jax.tree.structure(saved)
+    for one, other in zip(*map(jax.tree.leaves, (restored, saved)), strict=True):
+        assert (one == other).all()
+    assert names["optax"].tree.get(names["saved"], "anchor") is None
 
 
 def test_a_state_has_the_shardings_of_its_params():
