@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.methods import METHODS
+from experiments.methods import KAPPA, METHODS
 from experiments.statistics import wilson
 from experiments.tasks.task import metric
 
@@ -11,7 +11,9 @@ FEW = 500  # images of a test set below which an accuracy has an interval
 SHORT = 500  # steps below which the rate of the radii may be what holds a layer
 # Of the optimizer that trains the radii, where it is not the method's strength.
 RADIUS_RATES = {
-    **dict.fromkeys((name for name in METHODS if name.startswith("ftp")), 1e-2),
+    **dict.fromkeys(
+        (k for k, method in METHODS.items() if method.strength == KAPPA), 1e-2
+    ),
     "ftp-fast": 1e-1,
 }
 
@@ -49,7 +51,8 @@ def reach(record: Mapping[str, Any]) -> str:
     """
     method, steps = record["method"], record.get("steps", SHORT)
     rate = RADIUS_RATES.get(method)
-    if record["setting"]["strength_name"] == "radius rate":
+    strength = METHODS[method].strength
+    if strength and strength.name == "radius rate":
         rate = record["setting"]["strength"]
     if rate is None or steps >= SHORT:
         return ""

@@ -151,7 +151,9 @@ SETTINGS = re.compile(
 def prose(page):
     """A page without what `test_tables` checks, its commands, links and line ends."""
     text = (RESULTS / page).read_text("utf-8").partition("## Run it again")[0]
-    checked = r"^\| (?:method|learning rate|\| new head)\b.*\n(?:\|.*\n)*"
+    checked = (
+        r"^\| (?:method|learning rate|radius rate|from|\| new head)\b.*\n(?:\|.*\n)*"
+    )
     text = re.sub(checked, "", text, flags=re.MULTILINE)
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)|\{toctree\}[^`]*|`[^`]*`", r"\1", text)
     lines = text.splitlines()

@@ -11,8 +11,8 @@ less than two minutes on one core. The paper's data is PASCAL-Context; its setti
 not published, and these are ours.
 
 The study, seven methods at six settings, then three seeds of the best, from a probed
-head or with `camvid.py:study:new` from a zero one; docs/results/index.md has the
-numbers to reach:
+head or with `camvid.py:study:new` from a zero one; the numbers to reach are in
+docs/results/convolutional.md:
 
 python -m experiments.sweep --config=experiments/configs/camvid.py:study \
   --config.run.io.source_dir=CAMVID --config.run.io.weights=RESNET18.npz \

@@ -8,7 +8,7 @@ FTP 86.8 / 28.3, fine-tuning at 3e-4 81.6 / 27.0, a linear probe 88.4 / 30.2.
 
 The study, every method at six settings, then three seeds of the best; its numbers to
 reach are FTP 88.3 / 23.3, fine-tuning 82.0 / 22.1, a linear probe 92.0 / 30.5, and
-those of the other parts are in docs/results/index.md:
+those of the other parts are in docs/results/convolutional.md:
 
 python -m experiments.sweep --out=runs/pacs-resnet18-trunk-new \
   --config=experiments/configs/pacs.py:study:resnet18-trunk,new \

@@ -22,6 +22,7 @@ from study_numbers import (
     radius,
     span,
     stuck,
+    tables,
     trial,
     words,
 )
@@ -90,5 +91,35 @@ def ratios():
     assert rate(name, "ftp") / rate(name, "fine-tune") < 0.34
 
 
+RADII = "digits-radii-{}"
+STEPS, RADIUS_RATES = (60, 600, 6000), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+
+
+def with_radii(steps, rate):
+    return trial(RADII.format(steps), "ftp-rate", 3e-3, rate, stage="tune")
+
+
+def test_the_table_of_radius_rates():
+    _, *rows, last = [*tables("choosing.md")][3]
+    assert [float(row[0]) for row in rows] == [*RADIUS_RATES]
+    for rate, *cells in rows:
+        assert cells == [means(with_radii(n, float(rate))) for n in STEPS]
+    plain = [group(RADII.format(n), "tune").chosen["fine-tune"] for n in STEPS]
+    assert last[1:] == [means(found) for found in plain]
+
+
+def radius_rates():
+    yield "0.01, the default, from a thousand"
+    yield "0.03 to 0.1 in shorter runs, where 0.01 holds layers near"
+    yield "(6,000 steps: one)"
+    equal = {100 * with_radii(*x).mean("ood") for x in ((60, 1e-2), (600, 1e-3))}
+    (both_end,) = {f"{x:.1f}" for x in equal}
+    yield f"0.01 x 60 and 0.001 x 600 both end at {both_end} OOD"
+    chosen = [group(RADII.format(n), "tune").chosen["ftp-rate"] for n in STEPS]
+    yield "chose {:g}, {:g} and {:g}".format(*(found.strength for found in chosen))
+    seeds = [len(with_radii(n, 1e-2).records) for n in STEPS]
+    assert seeds == [3, 3, 1]
+
+
 def test_the_prose_says_what_the_records_say():
-    assert problems("choosing.md", [*choosing(), *ratios()]) == []
+    assert problems("choosing.md", [*choosing(), *ratios(), *radius_rates()]) == []

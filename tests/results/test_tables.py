@@ -34,7 +34,7 @@ COLUMNS = {
 }
 
 
-INDEX = (
+CONVOLUTIONAL = (
     (NEW, "final"),
     (NEW, "tune"),
     (PROBED, "final"),
@@ -72,9 +72,9 @@ def row_of(where, name, heads):
             yield words(value or found.chosen["linear-probe"].get(key))
 
 
-@pytest.mark.parametrize(("number", "where"), [*enumerate(INDEX, 1)])
+@pytest.mark.parametrize(("number", "where"), [*enumerate(CONVOLUTIONAL, 1)])
 def test_the_tables_of_methods(number, where):
-    heads, *rows = [*tables("index.md")][number]
+    heads, *rows = [*tables("convolutional.md")][number]
     for row in rows:
         name = re.split(r" \(|, held", row[0])[0]
         for head, cell, value in zip(
