@@ -301,8 +301,8 @@ def with_ftp(
     `ftp`); in the published method 10,000 times leave 0.14.
 
     Most runs set `kappa` and `exclude`, some `mask`, `axes` or `anchor`. Studies vary
-    `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`. What large models
-    need: `displacement_dtype`, `anchor_memory`, `specs`.
+    `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`; large models need
+    `displacement_dtype`, `anchor_memory`, `specs`.
 
     Args:
       optimizer: what makes the unconstrained step, with its weight decay, momentum and
