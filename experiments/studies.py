@@ -126,7 +126,7 @@ def _with_options(content: Record, place: str) -> Record:
 
 def _with_rows(record: Record, place: str) -> Record:
     """With what each leaf has, where the file has what all leaves have."""
-    columns, layers = record.get("leaves"), record.get("layers")
+    columns, layers = record.get("leaves"), record.get("layers", [])
     if not (isinstance(columns, dict) and set() < columns.keys() <= {*LEAF}):
         return record  # as files were before
     check_field(layers, [], TEXTS, place, ["layers"])

@@ -300,9 +300,9 @@ def with_ftp(
     with_ftp(adamw))` lets it grow to 1.99. Larger spikes are kept from the radii (see
     `ftp`); in the published method 10,000 times leave 0.14.
 
-    Most runs set `kappa` and `exclude`, some `axes` or `anchor`. What studies vary:
-    `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`. What large models
-    need: `displacement_dtype`, `anchor_memory`, `specs`.
+    Most runs set `kappa` and `exclude`, some `mask`, `axes` or `anchor`. Studies vary
+    `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`; large models need
+    `displacement_dtype`, `anchor_memory`, `specs`.
 
     Args:
       optimizer: what makes the unconstrained step, with its weight decay, momentum and

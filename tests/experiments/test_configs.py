@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from benchmarks import show
 from experiments import configs, continual, plan, quickstart, sweep, train
 from experiments.configs.base import check
 from experiments.configs.pacs import VARIANTS
@@ -204,24 +205,47 @@ def require_accepted(job, arguments, monkeypatch):
 # Says what it was called with, a command a line, instead of running it.
 SHELL = """
 pip() { :; }
+pytest() { :; }
 python() { printf '%s\\t' "$@"; echo; }
 """
-PAGES = [ROOT / "experiments/README.md", *(ROOT / "docs/results").glob("*.md")]
+MADE = ("_build", "studies")  # folders that building the documentation leaves
+PAGES = [
+    *(ROOT / name for name in ("README.md", "experiments/README.md")),
+    *(p for p in ROOT.glob("docs/**/*.md") if not {*MADE} & {*p.parts}),
+]
+
+
+def shell_code(page):
+    """What a page would have one type: indented lines, and cells of a tutorial."""
+    text = page.read_text("utf-8")
+    cells = re.findall(r"^%%bash\n(.*?)^```", text, re.M | re.S)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S).splitlines()
+    indented = [line[4:] for line in prose if line.startswith("    ")]
+    return "\n".join([*cells, *indented])
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-def test_the_command_lines_of_the_pages_parse(monkeypatch):
+def test_the_command_lines_of_the_pages_parse(monkeypatch, tmp_path):
     found = []
     for page in PAGES:
-        lines = page.read_text("utf-8").splitlines()
-        code = "\n".join(line[4:] for line in lines if line.startswith("    "))
         called = subprocess.run(
-            ["bash", "-euc", SHELL + code], capture_output=True, text=True, check=True
+            ["bash", "-euc", SHELL + shell_code(page)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
         )
-        found += [line.split("\t")[:-1] for line in called.stdout.splitlines()]
-    assert len(found) > 20
+        lines = [line for line in called.stdout.splitlines() if line[:2] == "-m"]
+        found += [line.split("\t")[:-1] for line in lines]
+    (tmp_path / "FTP").mkdir()  # a clone of the published code
+    jobs = {job for _, job, *_ in found}
+    assert len(found) >= 40
+    assert {"experiments.train", "experiments.report", "benchmarks.update"} <= jobs
     for _, job, *arguments in found:
-        if job == "experiments.report":
+        if job.startswith("benchmarks."):
+            monkeypatch.chdir(tmp_path)
+            show.parse(*importlib.import_module(job).main.args[:4], arguments)
+        elif job == "experiments.report":
             report.parse(arguments)
         elif job == "experiments.quickstart":
             quickstart.parse([x for x in arguments if x != "--help"])

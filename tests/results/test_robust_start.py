@@ -8,6 +8,7 @@ from experiments.report.frame import paired
 from study_numbers import (
     METHODS,
     apart,
+    both,
     group,
     numbers,
     problems,
@@ -68,7 +69,11 @@ def fragments():
     assert len({*counts[0]}) == 1
     low, *_, high = counts[1]
     yield f"{low} to {high} radii collapse with κ 1 and {counts[0][0]} with κ 0"
-    yield from PROTOCOL
+    plain, late = (group(LATE, "tune").chosen[m] for m in ("fine-tune", "ftp-rate"))
+    yield f"{both(plain)} against {both(late)} ID / OOD"
+    yield f"in OOD of {apart(late, plain, 'ood', '+')}"
+    assert all(r["selected"]["step"] == 100 for r in plain.records + late.records)
+    yield from (*PROTOCOL, "the first look, at step 25")
 
 
 def kappa_row(kappa):
