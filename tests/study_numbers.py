@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import numpy as np
+import pytest
 
 from experiments import studies
 from experiments.report.frame import groups, paired
@@ -94,6 +95,25 @@ def apart(one, other, key, sign=""):
     """The paired difference; without a sign, its size."""
     found = paired(one, other, key)
     return words(found, sign) if sign else words(found._replace(mean=abs(found.mean)))
+
+
+def check_methods(page, study, names, keys, against):
+    """Fails unless the first table of a page has what was chosen of every method.
+
+    Args:
+      page: a row is a method, its setting, the `keys`, and FTP's lead in `against`.
+      study: its name.
+      names: the methods by what the page calls them.
+    """
+    chosen = group(study).chosen
+    _, *rows = next(tables(page))
+    assert {names[row[0]] for row in rows} == {*chosen}
+    for name, setting, *cells, lead in rows:
+        own, ftp = chosen[names[name]], chosen["ftp"]
+        wanted = [x for x in (own.rate, own.strength) if not math.isnan(x)]
+        assert numbers(setting) == pytest.approx(wanted), name
+        assert cells == [words(own.get(key)) for key in keys], name
+        assert lead == ("" if own is ftp else apart(ftp, own, against, "+")), name
 
 
 def over_start(name, method, key, sign="+"):

@@ -1,18 +1,12 @@
 """The page on sequences of tasks, computed again from the records."""
 
-import math
-
-import pytest
-
 from study_numbers import (
     METHODS,
-    apart,
+    check_methods,
     group,
     means,
-    numbers,
     problems,
     stuck,
-    tables,
     trial,
     words,
 )
@@ -22,16 +16,7 @@ NAMES = METHODS | {"FTP, radius rate 0.1": "ftp-fast"}
 
 
 def test_the_table_of_methods():
-    ((_, *rows),) = tables(PAGE)
-    assert {NAMES[row[0]] for row in rows} == {*group(STUDY).chosen}
-    for name, setting, *cells, against in rows:
-        chosen = group(STUDY).chosen[NAMES[name]]
-        wanted = [x for x in (chosen.rate, chosen.strength) if not math.isnan(x)]
-        assert numbers(setting) == pytest.approx(wanted), name
-        keys = ("id", "learned", "forgetting")
-        assert cells == [words(chosen.get(key)) for key in keys], name
-        ftp = group(STUDY).chosen["ftp"]
-        assert against == ("" if chosen is ftp else apart(ftp, chosen, "id", "+"))
+    check_methods(PAGE, STUDY, NAMES, ("id", "learned", "forgetting"), "id")
 
 
 def fragments():
