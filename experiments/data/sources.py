@@ -183,7 +183,7 @@ def _ours(spec: str, listing: Listing) -> Source:
     }
     try:
         slices = AbstractSplit.from_spec(split_of(spec)).to_absolute(held)
-    except (AssertionError, ValueError) as error:
+    except (AssertionError, NotImplementedError, ValueError) as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     records = [
         record
