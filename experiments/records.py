@@ -20,7 +20,7 @@ from experiments.files import (
     read,
     saving,
     write,
-    write_text,
+    write_bytes,
 )
 
 JOB = "experiments.train"
@@ -164,7 +164,7 @@ def load_anchor(run: pathlib.Path, like: Any) -> Any:
 def _save(folder: pathlib.Path, content: Any) -> None:
     with saving(folder), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), content, force=True)
-    write_text(folder.with_suffix(".sha256"), checksum(folder))
+    write_bytes(folder.with_suffix(".sha256"), checksum(folder).encode())
 
 
 def _check(folder: pathlib.Path) -> None:

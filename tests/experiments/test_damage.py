@@ -10,7 +10,7 @@ import pytest
 
 from experiments import train
 from experiments.cli import ending, folder_of
-from experiments.files import RecordError, checksum, write_text
+from experiments.files import RecordError, checksum, write_bytes
 from experiments.progress import Display, Interrupted
 from experiments.run_folder import Log
 from mocked_runs import IMAGES, QUIET, in_a_child, same, small_config, stop_at
@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(small_disk):
     with pytest.raises(OSError, match="No space left"):
-        write_text(small_disk / "page.html", "x" * 400_000)
+        write_bytes(small_disk / "page.html", b"x" * 400_000)
     assert not [*small_disk.iterdir()]
 
 
