@@ -54,7 +54,8 @@ def a_sweep(out):
 
 
 def a_quickstart(out):
-    quickstart.SETTINGS = {k: v[:1] for k, v in quickstart.SETTINGS.items()}
+    methods = ("linear-probe", "ftp")
+    quickstart.SETTINGS = {k: quickstart.SETTINGS[k][:1] for k in methods}
     of = quickstart.digits.get_config
 
     def small(part):
