@@ -25,7 +25,7 @@ from experiments.configs.base import Config, ConfigDict
 from experiments.configs.studies import pairs, sequence, study
 
 RATES = (3e-5, 1e-4, 3e-4)
-LOW = (3e-6, 1e-5)  # two classes a task are soon all that is known
+LOW = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4)  # two classes a task are soon all that is known
 SETTINGS = {
     "pacs": {
         "fine-tune": pairs(RATES, (None,)),
@@ -36,11 +36,10 @@ SETTINGS = {
         "ftp-fast": pairs((3e-4, 1e-3, 3e-3), (1.0,)),  # few steps for a radius
     },
     "office": {
-        "fine-tune": pairs((*LOW, *RATES), (None,)),
-        "l2-sp": pairs((*LOW, *RATES), (1e-1,)),
-        "wise-ft": pairs((1e-5, 3e-5, 1e-4, 3e-4, 1e-3), (0.5,)),
-        "spd": pairs((*LOW, *RATES), (0.5,)),
-        "partial": pairs((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (None,)),
+        "fine-tune": pairs(LOW, (None,)),
+        "l2-sp": pairs(LOW, (1e-1,)),
+        "wise-ft": pairs((3e-6, 1e-5, 3e-5, 1e-4, 3e-4), (0.5,)),
+        "spd": pairs(LOW, (0.5,)),
         "ftp": pairs((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), (1.0,)),
     },
 }
