@@ -25,7 +25,6 @@ from study_numbers import (
     both,
     drift,
     group,
-    loss,
     means,
     median_drift,
     new,
@@ -223,23 +222,6 @@ def mobile():
     spans = [span([t.mean(k) for t in held]) for k in ("id", "ood")]
     yield f"now falls to {share} % from 1e-3 on"
     yield f"where FTP stands at {' / '.join(spans)}"
-    first = loss(trial(probed, "ftp")), loss(trial(probed, "ftp", stage="tune"))
-    yield f"loss of the first epoch is {first[0]:.2f} ({first[1]:.1f} at 64 pixels)"
-    counts = stuck(trial(probed, "ftp"))
-    assert max(counts) == 0
-    yield f"none of {len(radius(trial(probed, 'ftp')))} radii collapses"
-    yield f"the median ends at {radius(trial(probed, 'ftp')).median():.2f}"
-    frozen = {
-        kappa: [
-            stuck(trial(FROZEN, "ftp", r, kappa, stage="tune"))[0] for r in (3e-4, 1e-3)
-        ]
-        for kappa in (0.0, 0.5, 1.0)
-    }
-    first = loss(trial(FROZEN, "ftp", 3e-4, 0.5, stage="tune"))
-    yield f"begins at {first:.1f} (64 pixels)"
-    yield "with κ 0.5 {} and {} collapse".format(*frozen[0.5])
-    yield "with κ 1 {} and {}".format(*frozen[1.0])
-    assert frozen[0.0] == [1, 0]  # "one and none"
 
 
 def camvid():
