@@ -15,7 +15,6 @@ from study_numbers import (
     CAMVID,
     DIGITS,
     FROZEN,
-    KAPPA,
     MOBILE,
     NEW,
     PROBED,
@@ -134,27 +133,12 @@ def pacs_probed():
     yield f"MARS-SP is {over_start(PROBED, 'mars-sp', 'id', '')} points of ID below"
     gap = apart(found.chosen["ftp"], found.chosen["mars-pgm"], "ood")
     yield f"FTP's is {gap} points under that of MARS-PGM"
-    every = group(KAPPA.format("probed"), "tune").of("ftp")
-    spans = [span([t.mean(key) for t in every]) for key in ("id", "ood")]
-    yield f"with any κ {' / '.join(spans)}"
-    tuned = [
-        trial(KAPPA.format("probed"), "fine-tune", r, stage="tune") for r in (1e-2,)
-    ]
-    known = trial(PROBED, "fine-tune", 1e-3, stage="tune")
-    yield f"fine-tuning falls to {means(known)} at 1e-3 and {means(tuned[0])} at 1e-2"
     runs = [found.chosen["ftp"].runs.iloc[[i]] for i in range(3)]
     shares = [
         100 * kernels(layers(list(run["record"])))["relative"].median() for run in runs
     ]
     yield "by a median of {:.1f}, {:.1f} and {:.1f} % of its norm".format(*shares)
     yield f"fine-tuning at 3e-4 by {median_drift(found.chosen['fine-tune'], 0)} %"
-    held = [
-        stuck(trial(PROBED, "ftp", rate, kappa, stage="tune"))[0]
-        for rate in (3e-4, 1e-3)
-        for kappa in (0.5, 1.0)
-    ]
-    count = len(radius(found.chosen["ftp"]))
-    yield f"at 3e-4 and 1e-3 {min(held)} to {max(held)} of {count} radii collapse"
     best = trial(PROBED, "fine-tune", 1e-4, stage="tune")
     top = max(group(PROBED, "tune").trials, key=lambda t: t.mean("ood"))
     assert top is best
