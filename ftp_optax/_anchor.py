@@ -106,8 +106,8 @@ class AnchorState(NamedTuple):
     """State of the methods that keep an anchor and learn nothing beside it.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes; `optax.MaskedNode` for leaves
-        that are left alone. Copies that can be donated.
+      anchor: W0, like the params, in their dtypes; `optax.MaskedNode` for excluded
+        leaves. Copies that can be donated.
       step: shape (), int32: the number of updates so far, for schedules.
 
     Examples:

@@ -14,16 +14,16 @@ from ftp_optax import _paths
 class LeafAxes(NamedTuple):
     """What the axes of one parameter mean.
 
-    A *row* is what feeds one output unit. The maximum absolute row sum (MARS) is taken
-    over rows, and the projection rescales row by row. *Layers* are stacked copies of a
-    parameter, as `nn.scan` and `nnx.vmap` make them: each has a radius of its own. All
-    axes named in neither field are summed over within a row; with both empty the whole
-    leaf is one row. A vector (one axis beside its layers) is always one row, as in the
-    published implementation: a bias has no rows to tell apart.
+    A *row* is all that feeds one output unit. The maximum absolute row sum (MARS) is
+    taken over rows, and the projection rescales row by row. *Layers* are stacked copies
+    of a parameter, as `nn.scan` and `nnx.vmap` make them; each has its own radius. Axes
+    named in neither field are summed over within a row; with both empty the whole leaf
+    is one row. A vector (one axis beside its layers) is always one row, as in the
+    published implementation.
 
     Attributes:
-      rows: axis or axes that tell rows apart; negative ones count from the end.
-      layers: axis or axes that tell stacked layers apart.
+      rows: axis or axes that count rows; negative ones count from the end.
+      layers: axis or axes that count stacked layers.
 
     Examples:
       >>> from ftp_optax import LeafAxes

@@ -26,7 +26,7 @@ def flax_axes(
     scanned: str | Sequence[str] | None = None,
     named: Mapping[str, LeafAxes] | None = None,
 ) -> dict[str, LeafAxes]:
-    """The axes of flax parameters, told from their paths and shapes.
+    """The axes of flax parameters, from their paths and shapes.
 
     ================================================  ========================  ========
     leaf                                              shape                     rows
@@ -46,29 +46,29 @@ def flax_axes(
     any other leaf of two axes, a guess               (in, out)                 last
     ================================================  ========================  ========
 
-    What stands nowhere in this table is refused: a `weight` (PyTorch's and Equinox's
-    rows are axis 0: `torch_axes`), and other leaves of three axes or more. A fused qkv
-    kernel of two axes is a Dense kernel: it has one radius where the split ones have
-    three. What no name tells, has to be told: flax's `ConvTranspose` with
-    `transpose_kernel=True` (out before in), and stacks of layers, which look like
-    convolutions or heads::
+    All other leaves are refused: a `weight` (of PyTorch or Equinox, with rows on axis
+    0: use `torch_axes`), and leaves of three axes or more. A fused qkv kernel of two
+    axes is a Dense kernel: it has one radius where split kernels have three. Some cases
+    no name tells: flax's `ConvTranspose` with `transpose_kernel=True` (out before in)
+    needs `named`, and stacks of layers, which look like convolutions or heads, need
+    `scanned`::
 
       axes = functools.partial(flax_axes, scanned="^blocks/")
 
     Args:
       params: pytree of arrays, or of anything with their shapes.
       scanned: one regular expression or several; leaves whose path one of them matches
-        (`re.search`) carry a leading axis of stacked layers. A leaf that is left alone
-        may match too.
+        (`re.search`) have a leading axis of stacked layers. An excluded leaf may match
+        too.
       named: {regular expression: `LeafAxes`} for leaves that follow another convention;
-        the first that matches counts, and takes the place of `scanned` as well.
+        the first that matches counts, also instead of `scanned`.
 
     Returns:
       {path: `LeafAxes`}.
 
     Raises:
       TypeError, ValueError: a pattern is no regular expression, or matches no leaf, or
-        a leaf without axes; what the axes of a leaf mean is not known.
+        a leaf without axes; or the meaning of a leaf's axes is unknown.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -182,8 +182,8 @@ def _unknown(path: str, shape: tuple[int, ...]) -> ValueError:
 def torch_axes(params: optax.Params) -> dict[str, LeafAxes]:
     """The axes of parameters laid out as in PyTorch: axis 0 counts the rows.
 
-    Equinox lays its own out in this way too. 1-D and 0-D leaves are one row, as in the
-    published implementation.
+    Equinox uses this layout too. 1-D and 0-D leaves are one row, as in the published
+    implementation.
 
     Args:
       params: pytree of arrays, or of anything with their shapes.

@@ -66,13 +66,13 @@ def digrap(
     :math:`\omega` through the previous step of gradient descent.
 
     .. note::
-      The sources disagree on when to project. Of two objectives, the loss and the
-      distance :math:`\tfrac12\|D\|^2`, the gradients conflict where
+      The paper disagrees with itself on when to project. The gradients of the loss and
+      of the distance :math:`\tfrac12\|D\|^2` conflict where
       :math:`\langle g, D \rangle < 0`: descent on the loss then increases the
-      distance, and the paper's figure projects there. Its algorithm, as printed,
-      projects in the other case, where descent would lead back to the anchor. This is
-      the form of the figure: with :math:`\omega = 1` no step of gradient descent has a
-      component away from the anchor.
+      distance, and the paper's figure projects there. Its printed algorithm projects in
+      the other case, where descent leads back to the anchor. This is the form of the
+      figure: with :math:`\omega = 1` no step of gradient descent has a component away
+      from the anchor.
 
     Args:
       omega_optimizer: optax transformation that trains the (R,) vector of strengths.

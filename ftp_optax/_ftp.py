@@ -28,29 +28,29 @@ Hypergradient = Literal["published", "active"]
 class FTPState(NamedTuple):
     """State of `ftp`. R counts radii, L constrained leaves.
 
-    Every array is a buffer of its own and can be donated. Leaves that are left alone
-    have an `optax.MaskedNode` in `anchor` and `displacement`.
+    Every array is a buffer of its own and can be donated. Excluded leaves have an
+    `optax.MaskedNode` in `anchor` and `displacement`.
 
     Attributes:
-      anchor: W0, the tree of the params, in their dtypes; nothing but
-        `optax.MaskedNode` where it is implicit.
+      anchor: W0, like the params, in their dtypes; only `optax.MaskedNode` if it is
+        implicit.
       radii: gamma, shape (R,), float32: one radius per constrained leaf, or per layer
         of a stacked leaf, in tree order. Units of the weights (sums of them for MARS).
       radius_state: state of the optimizer that trains `radii`, and of its guard.
-      displacement: C, the tree of the params: the last step's displacement from the
-        anchor before it was projected, in float32 or wider unless `displacement_dtype`
-        says otherwise; zeros at first. In int8 the direction of each row.
+      displacement: C, like the params: the last step's displacement from the anchor
+        before the projection, in float32 or wider unless `displacement_dtype` says
+        otherwise; zeros at first. In int8 only the direction of each row.
       step: shape (), int32: the number of updates so far.
       norms: shape (R,), float32: the largest row norm of the last step's displacement
-        before it was projected; 0 before the first step.
+        before the projection; 0 before the first step.
       bound: shape (R,), float32, in [0, 1]: the share of rows that the last step had to
         shorten.
-      first_norms: `norms` of the first step, whose displacement was thrown away.
+      first_norms: `norms` of the first step.
       initial: the leaves of `radii` and `radius_state` as `init` made them, for
         `reset_anchor`.
-      geometry: shape (L, 3), int32, by which `radii`, `check_anchor` and others read
-        the state: the axes of each leaf that count rows, and those that stack layers,
-        as bit masks; and the norm.
+      geometry: shape (L, 3), int32, for readers of the state such as `radii`: for each
+        leaf the axes that count rows and those that stack layers, as bit masks; and
+        the norm.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -89,9 +89,9 @@ def ftp(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps each leaf within a trained radius of its pre-trained value.
 
-    The last link of a chain, after everything that makes the optimizer's step.
-    `with_ftp`, which explains the arguments, is the recommended form: this link needs
-    the raw gradient beside the step, which a chain does not hand on by itself.
+    The last link of a chain, after everything that makes the optimizer's step. Prefer
+    `with_ftp`, which explains the arguments: this link also needs the raw gradient,
+    which a chain does not pass on.
 
     For a leaf :math:`W` with anchor :math:`W_0`, gradient :math:`g` at :math:`W` and
     incoming step :math:`u`, one update is
@@ -110,26 +110,25 @@ def ftp(
     :math:`h` is 0, so the constrained leaves stay at the anchor (to 1e-8).
 
     An :math:`h` that is not finite, above 1e18, or more than a hundred times the
-    largest of the last thousand steps or so, counts as 0 and moves no radius by itself:
-    Adam would remember its square for a thousand steps. The first one there is, at the
-    second step, has nothing to be compared with, and a scale that stays is believed
-    after a few steps.
+    largest of about the last thousand steps counts as 0, since Adam would remember its
+    square for a thousand steps. The first :math:`h`, at the second step, has nothing to
+    be compared with. A scale that stays larger is accepted after a few steps.
 
-    The raw gradient is the extra argument `grad` of `update`. Without it the reversed
-    updates stand in, with a warning: after plain SGD at a constant rate that is exact
-    (up to Adam's epsilon), since Adam does not see a scale; after adamw it is the
+    The raw gradient is the extra argument `grad` of `update`. Without it `ftp` warns
+    and uses the reversed updates. After plain SGD at a constant rate that is exact (up
+    to Adam's epsilon), since Adam ignores the scale; after adamw it is the
     preconditioned gradient.
 
     Args:
-      kappa: and all others: see `with_ftp`.
+      kappa: see `with_ftp` for this and all other arguments.
 
     Returns:
       A `GradientTransformationExtraArgs` with state `FTPState`. Updates of constrained
       leaves have the params' dtypes; arithmetic is in float32 or wider.
 
     Raises:
-      TypeError, ValueError: arguments, params, gradients or a state that do not fit; a
-        `grad` that is the step itself, since the link stands before the optimizer.
+      TypeError, ValueError: arguments, params, gradients or a state that do not fit; or
+        `grad` is the incoming step itself, as if no optimizer stood before the link.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -289,66 +288,59 @@ def with_ftp(
 ) -> optax.GradientTransformationExtraArgs:
     """Any optimizer, kept within trained radii of the pre-trained weights.
 
-    `chain(optimizer, ftp(...))` that hands the gradients it receives on as `grad`: it
-    is exact in every loop that runs the optimizer. The method is that of `ftp`.
+    `chain(optimizer, ftp(...))` that passes the gradients it receives on as `grad`, so
+    it is exact in every loop that runs the optimizer. `ftp` has the equations.
 
-    **Clip before it, not inside.** What stands before it in a chain acts on the
-    gradient that trains the radii; what stands inside does not, and the radii have an
-    Adam of their own, which remembers a spike for a thousand steps. With
-    `with_ftp(chain(clip_by_global_norm(1.0), adamw))` one batch with gradients of 100
-    times their size leaves a radius at 0.32 after 200 steps, where `chain(clip,
-    with_ftp(adamw))` lets it grow to 1.99. Larger spikes are kept from the radii (see
-    `ftp`); in the published method 10,000 times leave 0.14.
+    **Clip before it, not inside**: `chain(clip_by_global_norm(1.0), with_ftp(adamw))`.
+    A clip inside does not act on the gradient that trains the radii, and their own Adam
+    remembers a spike for a thousand steps.
 
     Most runs set `kappa` and `exclude`, some `mask`, `axes` or `anchor`. Studies vary
     `radius_optimizer`, `initial_radius`, `norm`, `hypergradient`; large models need
     `displacement_dtype`, `anchor_memory`, `specs`.
 
     Args:
-      optimizer: what makes the unconstrained step, with its weight decay, momentum and
-        schedules. Leaves that are left alone take its step bit for bit. One that keeps
-        weights elsewhere is refused: `lookahead`, `MultiSteps` and `sam` go around
-        `with_ftp`; `schedule_free` and the method do not combine.
-      kappa: gradient annealing factor in [0, 1]. 1 trains the radius
-        both ways and holds tightest; at 0 a radius never shrinks by its gradient. A
-        number, or a schedule of the number of updates since `init` or `reset_anchor`.
-      exclude: one regular expression or several, searched for
-        (`re.search`) in paths such as `head/kernel`; the leaves they match take the
-        optimizer's step unchanged. "^head/" for a new head.
-      mask: pytree of bool, a prefix of the params, or a callable that makes one of the
-        params; `False` leaves a leaf alone, as in `optax.masked`.
+      optimizer: makes the unconstrained step, with its weight decay, momentum and
+        schedules. Excluded leaves take this step unchanged. `lookahead`, `MultiSteps`
+        and `sam` are refused, as they go around `with_ftp`; `schedule_free` is refused
+        since the two do not combine.
+      kappa: gradient annealing factor in [0, 1]. 1 lets the gradient grow and shrink
+        the radius, and holds tightest; with 0 it never shrinks one. A number, or a
+        schedule of the number of updates since `init` or `reset_anchor`.
+      exclude: one regular expression or several, searched for (`re.search`) in paths
+        such as `head/kernel`; leaves that match are not constrained. "^head/" for a
+        new head.
+      mask: pytree of bool, a prefix of the params, or a callable that makes one from
+        the params; `False` excludes a leaf, as in `optax.masked`.
       axes: the meaning of each leaf's axes: one `LeafAxes`, a pytree of them (a prefix
-        of the params, `None` leaves a leaf alone), or a callable that makes one of the
-        params without the leaves left out. `None` is `flax_axes`; `torch_axes` is for
-        Equinox and converted weights. `leaf_axes` shows what is chosen.
-      anchor: `None` copies the params given to `init`; a number, such as 0.0 for
-        adapters, stands for every weight; "implicit" keeps none: the params given to
-        `init` are where the displacement leads back to, so nothing else may move the
-        params, nor anyone edit `radii`, and they must be float32 or wider. For weights
-        other than those given to `init` there is `reset_anchor`.
-      radius_optimizer: optax transformation that trains the (R,) vector of
-        radii. `None` is `optax.adam(1e-2)` (with an `eps_root` that makes it
-        differentiable at its first step).
-      initial_radius: every radius before the first step. `jnp.inf` leaves
-        the first step unconstrained.
-      norm: "mars", the L1 norm of each row; or "frobenius", the L2 norm of
-        the whole leaf (layer), which then counts as one row.
-      hypergradient: "published" sums over all rows; "active" over the rows
-        that the projection shortened, which is the exact derivative.
-      displacement_dtype: dtype in which to keep the displacement, of
-        which only the direction is used again: a floating-point one, or int8, in units
-        of each row's largest entry / 127. `None` is float32 or wider.
-      anchor_memory: "pinned_host" keeps the anchor in the host's
-        page-locked memory and fetches it once a step (needs `jax.memory`); `None` keeps
-        it beside the params. Donate params and state together and return them in the
-        same order: jax may otherwise match a donated array with a result in the other
-        memory, and abort.
-      specs: inside a `jax.shard_map` whose mesh axes shard the params:
-        what it was given for them, so that norms are those of whole rows. One
+        of the params; `None` excludes a leaf), or a callable that makes one from the
+        params that are not excluded. `None` is `flax_axes`; `torch_axes` is for Equinox
+        and converted weights. `leaf_axes` shows what is chosen.
+      anchor: `None` copies the params given to `init`. A number, such as 0.0 for
+        adapters, stands for every weight. "implicit" keeps no copy: the anchor follows
+        from params and displacement, so nothing else may move the params or edit
+        `radii`, and the params must be float32 or wider. `reset_anchor` sets other
+        weights than those given to `init`.
+      radius_optimizer: optax transformation that trains the (R,) vector of radii.
+        `None` is `optax.adam(1e-2)` (with an `eps_root` that makes it differentiable at
+        its first step).
+      initial_radius: every radius before the first step. `jnp.inf` leaves the first
+        step unconstrained.
+      norm: "mars", the L1 norm of each row; or "frobenius", the L2 norm of the whole
+        leaf (layer), which then counts as one row.
+      hypergradient: "published" sums over all rows; "active" only over the rows that
+        the projection shortened, which is the exact derivative.
+      displacement_dtype: dtype in which to keep the displacement: a floating-point one,
+        or int8, in units of each row's largest entry / 127. `None` is float32 or wider.
+      anchor_memory: "pinned_host" keeps the anchor in the host's page-locked memory and
+        fetches it once a step (needs `jax.memory`); `None` keeps it beside the params.
+        Donate params and state together and return them in the same order; otherwise
+        jax may match a donated array with a result in the other memory, and abort.
+      specs: only inside a `jax.shard_map` whose mesh axes shard the params: the specs
+        that it was given for them, so that norms are those of whole rows. One
         `PartitionSpec`, a pytree of them (a prefix of the params), or a callable that
-        makes one of the params. Not needed anywhere else. Without, a leaf that is split
-        is refused, unless `check_vma=False` hides that it is: then norms are silently
-        those of the shards.
+        makes one from the params. Without them a split leaf is refused; with
+        `check_vma=False` it cannot be seen, and norms are silently those of the shards.
 
     Returns:
       A `GradientTransformationExtraArgs`; its state is the pair of the optimizer's

@@ -19,13 +19,12 @@ class LeafSummary(NamedTuple):
     """How one leaf stands to its radius; for stacked leaves, one value per layer.
 
     Attributes:
-      radius: gamma, which the largest row norm of the params' displacement from the
-        anchor does not exceed.
+      radius: gamma, the bound of the row norms of the params' displacement from the
+        anchor.
       norm: the largest row norm that the last step would have had without it.
       bound: the share of rows, in [0, 1], that the last step had to shorten.
-      first_norm: `norm` of the first step, all of which was thrown away. Far above the
-        steps after it, it says that weights were loaded after `init`, unless the anchor
-        is implicit.
+      first_norm: `norm` of the first step. If it is far above those of later steps,
+        weights were loaded after `init`, unless the anchor is implicit.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -83,8 +82,8 @@ def summary(
 ) -> dict[str, LeafSummary]:
     """Radius, norm and share of bound rows of each constrained leaf, by its path.
 
-    It reads what the last update left in the state, and costs next to nothing: call it
-    under `jit` to log every step of a loop.
+    It reads what the last update stored in the state, at almost no cost, and works
+    under `jit`.
 
     Args:
       state: any optimizer state that holds an `FTPState`, as `radii` finds it.

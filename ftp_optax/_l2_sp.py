@@ -31,8 +31,8 @@ def l2_sp(
         u \leftarrow u - \lambda (W - W_0)
 
     Between `optax.scale_by_adam` and `optax.scale_by_learning_rate` the coupled form is
-    decoupled as AdamW's decay is, scaled by the learning rate. The paper decays new
-    layers toward 0 beside it: `optax.add_decayed_weights` with a mask does.
+    decoupled as AdamW's decay is, scaled by the learning rate. The paper also decays
+    new layers toward 0; use `optax.add_decayed_weights` with a mask for that.
 
     Args:
       strength: :math:`\lambda \ge 0`, a number or a schedule; 0 changes no bit.

@@ -177,8 +177,8 @@ def leaf_axes(
 ) -> dict[str, _axes.LeafAxes]:
     """Which leaves are constrained, and what their axes are taken to mean.
 
-    What `ftp` and the other methods would make of these arguments, to be looked at, or
-    changed and passed on as `axes`.
+    This is what `ftp` and the other methods make of these arguments. Inspect it, or
+    change it and pass it on as `axes`.
 
     Args:
       params: the params that `init` will be given.
@@ -187,7 +187,7 @@ def leaf_axes(
       mask: as given to `ftp`.
 
     Returns:
-      {path: `LeafAxes` with non-negative axes}, without the leaves left alone.
+      {path: `LeafAxes` with non-negative axes}, without excluded leaves.
 
     Raises:
       TypeError, ValueError: as `init` would.

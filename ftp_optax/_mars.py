@@ -35,7 +35,7 @@ def mars_sp(
         \partial \|D\|_\infty = \mathrm{sign}(D_r) \text{ in the row } r \text{ with the
         largest } \|D_r\|_1, \qquad \partial \|D\|_F = D / \|D\|_F
 
-    Rows that tie share it evenly; at the anchor it is 0.
+    Rows that tie share the subgradient evenly; at the anchor it is 0.
 
     Args:
       strength: :math:`\lambda \ge 0`, a number or a schedule; 0 changes no bit.
@@ -96,8 +96,8 @@ def mars_pgm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Projects each leaf onto a fixed radius around its pre-trained value.
 
-    The last link of a chain, `optax.chain(optimizer, mars_pgm(radius))`. It is the
-    projection of FTP with radii that are given, not learned:
+    The last link of a chain, `optax.chain(optimizer, mars_pgm(radius))`. This is FTP's
+    projection with radii that are given, not learned:
 
     .. math::
 

@@ -22,8 +22,8 @@ def spd(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Decays toward the pre-trained weights, only where the gradient agrees.
 
-    The last link of a chain; `with_spd` is the recommended form, for the reason that
-    `with_ftp` is. For a leaf (layer) with raw gradient :math:`g` and incoming step
+    The last link of a chain; prefer `with_spd`, which passes the raw gradient on. For a
+    leaf (layer) with raw gradient :math:`g` and incoming step
     :math:`u`, with :math:`D = W - W_0` and :math:`C = D + u`,
 
     .. math::
@@ -31,8 +31,8 @@ def spd(
         r = \mathrm{clip}\bigl((\|C\| - \|D\|) / \|C\|,\, 0,\, 1\bigr), \qquad
         u \leftarrow u - \lambda\, r\, C \quad \text{where } \langle g, D \rangle > 0
 
-    A positive product says that gradient descent itself would come back: the step
-    moves on against it (by momentum, say), and is decayed. With :math:`\lambda = 1` the
+    If the product is positive, gradient descent itself would return toward the anchor,
+    and a step that moves on (by momentum, say) is decayed. With :math:`\lambda = 1` the
     leaf returns to the distance it had. Nothing is done where :math:`C = 0`.
 
     Args:
@@ -106,7 +106,7 @@ def with_spd(
 ) -> optax.GradientTransformationExtraArgs:
     """Any optimizer with selective projection decay.
 
-    `chain(optimizer, spd(...))` that hands the gradients it receives on as `grad`.
+    `chain(optimizer, spd(...))` that passes the gradients it receives on as `grad`.
 
     Args:
       optimizer: what makes the step; its own weight decay is best left at 0.

@@ -29,26 +29,24 @@ _KINDS = (FTPState, AnchorState, DiGraPState, TPGMState)
 
 
 def reset_anchor(state: optax.OptState, params: optax.Params) -> optax.OptState:
-    """Takes `params` for the new anchor, and leaves the base optimizer as it is.
+    """Makes `params` the new anchor, and leaves the base optimizer as it is.
 
-    For the next task of a sequence, and for weights that were loaded after `init`.
-    FTP's radii, the state of their optimizer, and the count that a schedule of kappa
-    follows become what `init` made of them; of an `AnchorState` only the anchor
-    changes. An implicit anchor is where the params are.
+    For the next task of a sequence, or for weights that were loaded after `init`. FTP's
+    radii, the state of their optimizer, and the step count of kappa's schedule start
+    anew; of an `AnchorState` only the anchor changes.
 
     Args:
       state: any optimizer state that holds an `FTPState` or an `AnchorState`.
-      params: the new anchor, copied; it has to have the leaves that are constrained.
+      params: the new anchor, copied; it must have all constrained leaves.
 
     Returns:
-      A state of the same structure, shapes and dtypes. An `nnx.Optimizer`, or a module
-      that holds one, is updated in place, as its own `update` does, and returned;
-      everything else stays as it was: assign, `state = reset_anchor(state, params)`.
+      A state of the same structure, shapes and dtypes: assign it, `state =
+      reset_anchor(state, params)`. An `nnx.Optimizer`, or a module that holds one, is
+      updated in place, as its own `update` does, and returned.
 
     Raises:
-      ValueError: `params` lack a leaf; the anchor is kept in a dtype that would round
-        them; or the state is one of `digrap` or `tpgm`, which take a new anchor from
-        `init` alone.
+      ValueError: `params` lack a leaf; the anchor's dtype would round them; or the
+        state is one of `digrap` or `tpgm`, which take a new anchor only from `init`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -87,21 +85,20 @@ def check_anchor(state: optax.OptState, params: optax.Params) -> None:
     """Raises unless the params are where the anchor allows them to be.
 
     Call it right before the training loop, at the first start and after a resume. The
-    anchor is what `init` saw: weights that are loaded later would be thrown away by the
-    first step, silently, and so would an adapter that starts elsewhere than
-    `anchor=0.0`. An implicit anchor is wherever the params are, and nothing is checked.
-    Nor can it tell a state made anew for params that were trained before.
+    anchor is what `init` saw: the first step silently discards weights that are loaded
+    later, or an adapter that does not start at `anchor=0.0`. It cannot check an
+    implicit anchor, nor notice a new state made for params that were already trained.
 
     Args:
       state: any optimizer state that holds an `FTPState`, as `radii` finds it; or, up
         to the first step, an `AnchorState` or a `DiGraPState`.
-      params: the params that training begins with, or goes on with; an nnx model too.
+      params: the params with which training begins or continues; an nnx model too.
 
     Raises:
-      ValueError: before the first step, params differ from the anchor; or, after it,
-        they are farther from it than their radius, beyond rounding. The leaf that is
-        farthest is named. Or there is no such state, or it lacks its anchor; or it is
-        called under `jit`.
+      ValueError: before the first step, the params differ from the anchor; after it,
+        they are farther from it than their radius, beyond rounding (the farthest leaf
+        is named); there is no such state, or it lacks its anchor; or it is called under
+        `jit`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -135,11 +132,10 @@ def anchor_drift(
 ) -> dict[str, jax.Array]:
     """How far the anchor is from the pre-trained weights, by path.
 
-    An implicit anchor is where the displacement leads back to, and moves by a rounding
-    error a step, as a random walk: after 20,000 steps by some hundred times the spacing
-    of float32 at the weight, 1e-5 for weights just below 1, 2e-6 for weights of 0.1.
-    More than that says that something else moved the params. An anchor that is kept
-    does not move.
+    An implicit anchor moves by a rounding error a step, as a random walk: after 20,000
+    steps by some hundred times the spacing of float32 at the weight, 1e-5 for weights
+    just below 1, 2e-6 for weights of 0.1. If it moved further, something else moved the
+    params. An explicit anchor does not move.
 
     Args:
       state: as given to `summary`.

@@ -92,10 +92,10 @@ def tpgm(
         state = method.update(state, params, lambda p: loss(p, held_out_batch))
         params = method.project(params, state)
 
-    or once, after training: `fit` over some hundred batches, then `project`. It is no
-    gradient transformation, since it needs the loss as a function; anchor and radii
-    resume with the state. Batch statistics, dropout and the like are up to `value_fn`:
-    the published code evaluates in inference mode.
+    or once, after training: `fit` over some hundred batches, then `project`. It is not
+    a gradient transformation, since it needs the loss as a function. `value_fn` decides
+    on batch statistics, dropout and the like; the published code evaluates in inference
+    mode.
 
     Args:
       radius_optimizer: optax transformation that trains the (R,) vector of radii.

@@ -67,7 +67,7 @@ def test_a_spike_leaves_the_radii_growing(form, factor):
 
 
 def test_a_spike_below_the_limit_is_adams_to_remember_unless_clipped_before():
-    # As the published method, and as the docstring says.
+    # As the published method, and as the guide says.
     assert radius_after("before", 100.0) == pytest.approx(1.99, abs=0.01)
     assert radius_after("inside", 100.0) == pytest.approx(0.32, abs=0.01)
 

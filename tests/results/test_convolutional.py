@@ -15,7 +15,6 @@ from study_numbers import (
     CAMVID,
     DIGITS,
     FROZEN,
-    KAPPA,
     MOBILE,
     NEW,
     PROBED,
@@ -25,7 +24,6 @@ from study_numbers import (
     both,
     drift,
     group,
-    loss,
     means,
     median_drift,
     new,
@@ -135,27 +133,12 @@ def pacs_probed():
     yield f"MARS-SP is {over_start(PROBED, 'mars-sp', 'id', '')} points of ID below"
     gap = apart(found.chosen["ftp"], found.chosen["mars-pgm"], "ood")
     yield f"FTP's is {gap} points under that of MARS-PGM"
-    every = group(KAPPA.format("probed"), "tune").of("ftp")
-    spans = [span([t.mean(key) for t in every]) for key in ("id", "ood")]
-    yield f"with any κ {' / '.join(spans)}"
-    tuned = [
-        trial(KAPPA.format("probed"), "fine-tune", r, stage="tune") for r in (1e-2,)
-    ]
-    known = trial(PROBED, "fine-tune", 1e-3, stage="tune")
-    yield f"fine-tuning falls to {means(known)} at 1e-3 and {means(tuned[0])} at 1e-2"
     runs = [found.chosen["ftp"].runs.iloc[[i]] for i in range(3)]
     shares = [
         100 * kernels(layers(list(run["record"])))["relative"].median() for run in runs
     ]
     yield "by a median of {:.1f}, {:.1f} and {:.1f} % of its norm".format(*shares)
     yield f"fine-tuning at 3e-4 by {median_drift(found.chosen['fine-tune'], 0)} %"
-    held = [
-        stuck(trial(PROBED, "ftp", rate, kappa, stage="tune"))[0]
-        for rate in (3e-4, 1e-3)
-        for kappa in (0.5, 1.0)
-    ]
-    count = len(radius(found.chosen["ftp"]))
-    yield f"at 3e-4 and 1e-3 {min(held)} to {max(held)} of {count} radii collapse"
     best = trial(PROBED, "fine-tune", 1e-4, stage="tune")
     top = max(group(PROBED, "tune").trials, key=lambda t: t.mean("ood"))
     assert top is best
@@ -223,23 +206,6 @@ def mobile():
     spans = [span([t.mean(k) for t in held]) for k in ("id", "ood")]
     yield f"now falls to {share} % from 1e-3 on"
     yield f"where FTP stands at {' / '.join(spans)}"
-    first = loss(trial(probed, "ftp")), loss(trial(probed, "ftp", stage="tune"))
-    yield f"loss of the first epoch is {first[0]:.2f} ({first[1]:.1f} at 64 pixels)"
-    counts = stuck(trial(probed, "ftp"))
-    assert max(counts) == 0
-    yield f"none of {len(radius(trial(probed, 'ftp')))} radii collapses"
-    yield f"the median ends at {radius(trial(probed, 'ftp')).median():.2f}"
-    frozen = {
-        kappa: [
-            stuck(trial(FROZEN, "ftp", r, kappa, stage="tune"))[0] for r in (3e-4, 1e-3)
-        ]
-        for kappa in (0.0, 0.5, 1.0)
-    }
-    first = loss(trial(FROZEN, "ftp", 3e-4, 0.5, stage="tune"))
-    yield f"begins at {first:.1f} (64 pixels)"
-    yield "with κ 0.5 {} and {} collapse".format(*frozen[0.5])
-    yield "with κ 1 {} and {}".format(*frozen[1.0])
-    assert frozen[0.0] == [1, 0]  # "one and none"
 
 
 def camvid():
