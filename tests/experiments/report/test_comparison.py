@@ -56,9 +56,10 @@ def test_what_a_number_does_not_hang_on_keeps_runs_together():
     assert found == {TITLE: {"fine-tune", "ftp"}}
 
 
-def test_folders_of_images_are_told_apart_by_their_names():
+@pytest.mark.parametrize("data_set", ["image_folder", "mask_folder", "list"])
+def test_folders_of_images_are_told_apart_by_their_names(data_set):
     folders = {"fine-tune": "/here/pets", "ftp": "there/pets/", "wise-ft": "/here/cars"}
-    data = {"train": "image_folder:train"}
+    data = {"train": f"{data_set}:train"}
     runs = [
         configured(method, data=data, io={"source_dir": folder})
         for method, folder in folders.items()
