@@ -175,8 +175,10 @@ def of_task(
         result.io.weights, result.model.start = before, "loaded head"
         if not sequence.new_anchor:
             result.method.anchor_from = before
-            # A head that was new has no place in the first anchor.
-            result.method.free_head = config.model.start == "new head"
+    if not sequence.new_anchor:
+        # A head that was new, or grows, has no place in the first anchor.
+        outside = number if config.model.start == "new head" else task.classes
+        result.method.free_head |= bool(outside)
     return result
 
 

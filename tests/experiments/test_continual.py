@@ -145,6 +145,11 @@ def test_the_first_anchor_and_its_radii_go_on_where_no_new_one_is_taken(
         )
 
 
+def test_a_head_that_grows_is_not_in_the_first_anchor(tmp_path):
+    config = by_class(new_anchor=False, start="probed head")
+    assert len(continual.run(config, tmp_path / "run", QUIET)["tasks"]) == 3
+
+
 def test_a_sequence_that_is_stopped_goes_on_with_the_same_numbers(
     tmp_path, monkeypatch
 ):
