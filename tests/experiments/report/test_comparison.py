@@ -86,11 +86,12 @@ def test_a_probe_is_compared_with_every_training_of_its_data():
     assert "limit 100" in alone
 
 
-def test_the_same_run_in_two_places_is_refused():
+def test_a_run_in_two_places_counts_once_and_is_refused_with_other_figures():
     runs = [configured("ftp", io={"workers": n}) for n in (0, 4)]
-    with pytest.raises(
-        StudyError, match="0 and 1 are the same method, setting and seed"
-    ):
+    (group,) = groups(read_back(*runs))
+    assert len(group.runs) == 1
+    runs[1]["id_val"] += 0.1
+    with pytest.raises(StudyError, match="0 and 1 are the same method, .* figures"):
         grouped(*runs)
 
 
