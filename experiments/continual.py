@@ -109,6 +109,12 @@ def check_sequence(config: Config) -> None:
             f"method.name: {config.method.name} fits a head to one task; expected"
             " another in a sequence."
         )
+    for option in ("corruptions", "wise_alphas"):
+        if value := config.evaluation[option]:
+            raise SettingError(
+                f"evaluation.{option}: the record of a sequence has none; expected (),"
+                f" got {value}."
+            )
 
 
 def tasks(config: Config, shared: Shared) -> list[Task]:

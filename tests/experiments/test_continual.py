@@ -191,6 +191,7 @@ def test_methods_are_tuned_by_the_validation_sets_of_all_tasks(tmp_path):
         ({"classes_per_task": 10}, "classes_per_task: expected fewer than the 10"),
         ({"method": "linear-probe"}, "method.name: linear-probe fits a head to one"),
         ({"method": "lp-ft"}, "method.name: lp-ft fits a head to one"),
+        ({"wise_alphas": (0.5,)}, r"evaluation.wise_alphas: .* expected \(\), got"),
     ],
 )
 def test_what_is_no_sequence_is_refused(change, message, tmp_path):
