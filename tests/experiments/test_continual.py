@@ -14,6 +14,7 @@ from experiments.files import RecordError
 from experiments.progress import Interrupted
 from experiments.report.frame import groups
 from experiments.report.plots import plots
+from experiments.report.sentences import sentences
 from experiments.report.tables import tables
 from experiments.start import Shared
 from mocked_runs import QUIET, small_config, stop_at
@@ -182,6 +183,7 @@ def test_methods_are_tuned_by_the_validation_sets_of_all_tasks(tmp_path):
     titles = [table.title for table in tables(final)]
     assert titles.count("Task after task") == 1
     assert "tasks" in [plot.key for plot in plots(final)]
+    assert any("in the last task, relative" in line for line in sentences(final))
 
 
 @pytest.mark.parametrize(
