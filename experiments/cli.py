@@ -135,7 +135,7 @@ def refuse(name: str, why: object) -> int:
 def folder_of(text: str) -> pathlib.Path:
     """A folder for results, which need not be there yet."""
     path("--out", text)
-    out = pathlib.Path(text)
+    out = pathlib.Path(text).expanduser()  # no shell does it after --out=
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out: expected a folder, or none yet; {out} is a file.")
     return out

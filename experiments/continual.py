@@ -109,6 +109,12 @@ def check_sequence(config: Config) -> None:
             f"method.name: {config.method.name} fits a head to one task; expected"
             " another in a sequence."
         )
+    for option in ("corruptions", "wise_alphas"):
+        if value := config.evaluation[option]:
+            raise SettingError(
+                f"evaluation.{option}: the record of a sequence has none; expected (),"
+                f" got {value}."
+            )
 
 
 def tasks(config: Config, shared: Shared) -> list[Task]:
@@ -175,8 +181,10 @@ def of_task(
         result.io.weights, result.model.start = before, "loaded head"
         if not sequence.new_anchor:
             result.method.anchor_from = before
-            # A head that was new has no place in the first anchor.
-            result.method.free_head = config.model.start == "new head"
+    if not sequence.new_anchor:
+        # A head that was new, or grows, has no place in the first anchor.
+        outside = number if config.model.start == "new head" else task.classes
+        result.method.free_head |= bool(outside)
     return result
 
 

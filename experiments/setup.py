@@ -20,6 +20,12 @@ from experiments.step import Knobs, Placement, Training
 from experiments.tasks import task_of
 from experiments.tasks.task import Task
 
+# Options that ask for a label of every image.
+OF_LABELS = (
+    *("recipe.mixup", "recipe.cutmix", "recipe.mask_classes"),
+    *("data.randaugment", "data.random_erasing", "evaluation.own_classes"),
+)
+
 
 class Setup(NamedTuple):
     """All that a configuration stands for.
@@ -114,7 +120,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
                 f" got {size}."
             )
     task = task_of(train.target)
-    _check_classes(recipe, train)
+    _check_classes(config, train)
     sizes = Sizes(
         evaluated.batch_size, tuple(data.image_size), data.resize, evaluated.limit
     )
@@ -180,19 +186,20 @@ def _sources(
     return train, validation, tests
 
 
-def _check_classes(recipe: Config, train: Source) -> None:
+def _check_classes(config: Config, train: Source) -> None:
     """Raises a `SettingError` for an option that needs classes of another kind."""
-    name = task_of(train.target).name
-    if recipe.label_smoothing and not train.class_names:
+    name, smoothing = task_of(train.target).name, config.recipe.label_smoothing
+    if smoothing and not train.class_names:
         raise SettingError(
             f"recipe.label_smoothing: {name} has no classes to spread a target over;"
-            f" expected 0, got {recipe.label_smoothing}."
+            f" expected 0, got {smoothing}."
         )
-    for option in ("mixup", "cutmix", "mask_classes"):
-        if recipe[option] and train.target.dense:
+    options = records.flat(plain_dict(config))
+    for option in OF_LABELS if train.target.dense else ():
+        if value := options[option]:
             raise SettingError(
-                f"recipe.{option}: {name} has no labels of whole images; expected"
-                f" {type(recipe[option])(0)}, got {recipe[option]}."
+                f"{option}: {name} has no labels of whole images; expected"
+                f" {type(value)()}, got {value}."
             )
 
 

@@ -174,7 +174,7 @@ def _pretrained(origin: Origin, train: Source) -> Start:
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
     if from_run:
-        run = pathlib.Path(str(path))
+        run = weights.located(str(path))
         ours, like = params["head"], (params, statistics)
         params, statistics = records.load_pretrained(run, like)
         if params["head"]["bias"].shape != ours["bias"].shape:
@@ -247,7 +247,8 @@ def _published_head(origin: Origin, train: Source, model: Any) -> Head:
         _, *parts = nnx.split(model, nnx.Param, ...)
         params, statistics = map(nnx.to_pure_dict, parts)
         like = params, statistics
-        return Head(**records.load_pretrained(pathlib.Path(path), like)[0]["head"])
+        run = weights.located(path)
+        return Head(**records.load_pretrained(run, like)[0]["head"])
     shapes = weights.shapes_in(path, model.backbone.tables)
     if "head/bias" not in shapes:
         raise weights.WeightsError(

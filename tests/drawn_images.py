@@ -59,7 +59,8 @@ def draw_masked(root: Path, images: int = 7) -> Path:
         mask = np.tile(np.repeat([0, 1, 2, 255], 12).astype(np.uint8), (40, 1))
         save(picture(i), root / f"img/{i}.jpg")
         save(mask, root / f"labels/{i}.png")
-    (root / "classes.txt").write_text("0 background\n1 upper body\n2 shoes\n\n")
+    classes = "0 background\n1 upper body\n2 shoes\n\n"
+    (root / "classes.txt").write_text(classes, "utf-8-sig")  # as some editors do
     return root
 
 
@@ -79,7 +80,7 @@ def draw_lists(root: Path) -> Path:
                 path = f"{name.partition('_')[0]}/{folder}/{name} {i}.png"
                 save(picture(label), root / path)
                 lines.append(f"{path} {label}\n")
-        (root / f"{name}.txt").write_text("".join(lines))
+        (root / f"{name}.txt").write_text("".join(lines), "utf-8-sig")
     return root
 
 

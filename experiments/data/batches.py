@@ -97,11 +97,6 @@ def train_batches(
         raise ValueError(f"workers must not be negative, got {workers}.")
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale must be two shares 0 < low <= high <= 1, got {scale}.")
-    if source.target.dense and (magnitude or erasing):
-        raise ValueError(
-            "data.randaugment and data.random_erasing are for images with a label, but "
-            f"{source.name} has {source.target.name}; expected 0 of both."
-        )
     change = functools.partial(
         augment,
         size=height_width(image_size),

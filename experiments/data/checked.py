@@ -48,8 +48,9 @@ def listed(
         listing = of_set.listing(root)
         splits = listing.splits
         if listing.lists:  # few need them all
-            names = {part.partition("[")[0] for part in split_of(spec).split("+")}
-            splits = {name: splits[name] for name in splits if name in names}
+            parts = (part.partition("[")[0] for part in split_of(spec).split("+"))
+            names = {part.strip() for part in parts}
+            splits = {k: splits[k] for k in splits if {k, "all"} & names}
         asked = listing._replace(splits=splits)
         counted, digest = check(name, of_set, asked, root, data)
         return listing._replace(splits=listing.splits | counted.splits), digest

@@ -51,7 +51,8 @@ def _classes(folder: Path) -> list[str]:
         )
     if not re.fullmatch(r"\w+", folder.name):
         raise DataError(
-            f"{folder} names a split; use letters, digits and _ only. Rename it."
+            f"{folder} names a split; use letters, digits and _ only. Rename it, or "
+            f"give the folder above the splits as io.source_dir: {LAYOUT}."
         )
     classes = subfolders(folder)
     if not classes:

@@ -34,7 +34,8 @@ def _records(root: Path, file: Path) -> list[Record]:
             f"{file} names a split; use letters, digits, - and _ only. Rename it."
         )
     records = []
-    text = file.read_text("utf-8", errors="surrogateescape")  # paths need not be text
+    # Some editors mark a file as UTF-8; and paths need not be text.
+    text = file.read_text("utf-8-sig", errors="surrogateescape")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue

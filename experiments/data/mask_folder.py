@@ -39,7 +39,7 @@ def listing(root: Path) -> Listing:
 def _class_names(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         raise DataError(f"There is no file {file}; expected the layout {LAYOUT}.")
-    lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
+    lines = [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
     pairs = [line.split(maxsplit=1) for line in lines]
     numbered = all(len(p) == 2 and p[0] == str(i) for i, p in enumerate(pairs))
     names = tuple(pair[1] if numbered else " ".join(pair) for pair in pairs)

@@ -67,9 +67,10 @@ class Source:
         """
         names = tuple(names) or self.class_names
         if unknown := sorted({*names} - {*self.class_names}):
+            more = " and so on" if self.num_classes > 8 else ""
             raise DataError(
                 f"data.classes: {self.name} has no {', '.join(unknown[:8])}; its"
-                f" classes are {', '.join(self.class_names[:8])} and so on."
+                f" classes are {', '.join(self.class_names[:8])}{more}."
             )
         bounds = re.fullmatch(r"(\d+):(\d+)", part or f"0:{len(names)}")
         first, last = map(int, bounds.groups()) if bounds else (0, 0)

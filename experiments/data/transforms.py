@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiments.data import DataError
 from experiments.data.examples import LABEL, Target, mirrored
 
 Size = int | tuple[int, int]
@@ -167,7 +168,7 @@ def centre_crop(
     By default the image is made as small as it can be and still cover `size`.
 
     Raises:
-      ValueError: if the resized image would not cover `size`.
+      DataError: if the resized image would not cover `size`.
     """
     height, width = element["image"].shape[:2]
     share = 1.0
@@ -175,9 +176,10 @@ def centre_crop(
         cover = max(size[0] / height, size[1] / width)
         share = cover * min(height, width) / resize
         if share > 1 + 1e-9:
-            raise ValueError(
-                f"resize = {resize} makes an image of {height} x {width} pixels "
-                f"smaller than image_size = {size}; choose a larger resize."
+            raise DataError(
+                f"data.resize = {resize} makes an image of {height} x {width} pixels "
+                f"smaller than data.image_size = {size}; choose"
+                f" {math.ceil(share * resize)} or more."
             )
     box = centre_box(height, width, size[1] / size[0], min(share, 1.0))
     return apply(element, box, size, flip=False, target=target)

@@ -273,6 +273,8 @@ class EncoderBlock(nnx.Module):
         drop_path: float = 0.0,
         **options: Any,
     ):
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path: expected a number in [0, 1), got {drop_path}")
         self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, **options)
         self.attention = Attention(width, heads, **options)
         self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, **options)

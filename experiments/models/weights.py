@@ -47,7 +47,7 @@ def located(path: str | pathlib.Path) -> pathlib.Path:
 
     if str(path).startswith(hub.PREFIX):
         return hub.fetch(str(path))
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     saved = (path / name for name in SAVED)
     return next((file for file in saved if file.is_file()), path)
 

@@ -107,7 +107,7 @@ def _encoded(tower: text.TextTower, tokens: np.ndarray) -> np.ndarray:
 def rows(
     kernel: np.ndarray,
     bias: np.ndarray,
-    table: Mapping[str, Sequence[int]],
+    head_rows: Mapping[str, Sequence[int]],
     class_names: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """A head for other classes, each the mean of some rows of a head.
@@ -115,7 +115,7 @@ def rows(
     Args:
       kernel: of the head, `(features, rows)`.
       bias: the same, `(rows,)`.
-      table: the rows of each class.
+      head_rows: those of each class.
       class_names: in the order that the new head has.
 
     Raises:
@@ -130,10 +130,10 @@ def rows(
     """
     kernels, biases = [], []
     for name in class_names:
-        chosen = list(table.get(name, ()))
+        chosen = list(head_rows.get(name, ()))
         if not chosen or not set(chosen) <= set(range(len(bias))):
             raise ValueError(
-                f"table: expected rows from 0 to {len(bias) - 1} for the class"
+                f"head_rows: expected rows from 0 to {len(bias) - 1} for the class"
                 f" {name!r}, got {chosen}"
             )
         kernels.append(kernel[:, chosen].mean(1))

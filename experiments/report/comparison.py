@@ -17,7 +17,8 @@ _OWN = {
 }
 # What plays no part in a probe, which takes no steps.
 _TRAINING = ("recipe.", "data.scale", "data.flip")
-_FOLDER, _BUILT_FROM = "io.source_dir", "image_folder:"
+# Where nothing but the name of a folder says which data it holds.
+_FOLDER, _BUILT_FROM = "io.source_dir", ("image_folder:", "mask_folder:", "list:")
 _MOST = 4  # options that a title names
 
 Options = frozenset[tuple[str, str]]  # name and value in words

@@ -200,7 +200,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     """A group for each comparison, in order; a sweep's final runs before its tuning.
 
     Raises:
-      StudyError: a run is there twice.
+      StudyError: a run is there twice, with other figures.
     """
     return [_group(shared, members) for shared, members in comparable(records)]
 
@@ -209,15 +209,16 @@ def _group(shared: Comparison, records: Sequence[Record]) -> Group:
     runs = frame(records)
     runs["method"] = pd.Categorical(runs["method"], [*METHODS])  # which has an order
     runs = runs.sort_values(RUN, na_position="first", kind="stable")
-    twins = [
-        r for r in runs["record"][runs.duplicated(RUN, keep=False)] if not is_probe(r)
-    ]
-    if twins:
-        raise StudyError(
-            f"{twins[0]['place']} and {twins[1]['place']} are the same method, setting"
-            " and seed. Name only one of them."
-        )
-    runs = runs.drop_duplicates(RUN)  # a probe that two studies share
+    twins = runs[runs.duplicated(RUN, keep=False)]
+    for _, same in twins.groupby(RUN, dropna=False, observed=True)["record"]:
+        first, *others = same
+        for other in others:
+            if not is_probe(first) and figures(first) != figures(other):
+                raise StudyError(
+                    f"{first['place']} and {other['place']} are the same method,"
+                    " setting and seed, with other figures. Name only one of them."
+                )
+    runs = runs.drop_duplicates(RUN)  # a run that two studies share
     rows = runs.groupby(SETTING, dropna=False, sort=False, observed=True)
     trials = [Trial(*key, seeds) for key, seeds in rows]  # pyright: ignore
     methods = dict.fromkeys(trial.method for trial in trials)
@@ -226,6 +227,11 @@ def _group(shared: Comparison, records: Sequence[Record]) -> Group:
     columns = [*known.loc[:, "record":]][1:]
     start = _start(chosen)
     return Group(shared, metric(records[0]), runs, trials, chosen, columns, start)
+
+
+def figures(record: Record) -> tuple[Any, ...]:
+    """What a run came to."""
+    return record["id_val"], record["evaluation"]
 
 
 def _start(chosen: Mapping[str, Trial]) -> dict[str, Interval]:

@@ -107,5 +107,6 @@ def _drift(group: Group) -> Iterator[str]:
                 f"{trial.label} a median of {moved.median():.2g}, most in"
                 f" {layer_words(top)} ({moved[top]:.2g})"
             )
+    within = " in the last task" if group.is_sequence else ""
     if parts:
-        yield f"Drift of a kernel, relative to its norm: {'; '.join(parts)}."
+        yield f"Drift of a kernel{within}, relative to its norm: {'; '.join(parts)}."

@@ -206,7 +206,7 @@ def _corruptions(group: Group, depth: int) -> Rows:
 def drift(group: Group) -> Rows:
     """Kernels in forward order: the largest L1 norm of a row of the change, and in
     brackets its share of the kernel's own largest row norm at the start, unless that is
-    zero. Mean over seeds, at the chosen settings.
+    zero. Mean over seeds, at the chosen settings; of a sequence, in its last task.
     """
     share = lambda row: "" if math.isnan(row["relative"]) else f" ({row.relative:.1%})"
     return _layers(group, "drift", {"": lambda row: f"{row.drift:.3g}{share(row)}"})
@@ -215,7 +215,8 @@ def drift(group: Group) -> Rows:
 @table("Radius per layer", folded=True)
 def radius(group: Group) -> Rows:
     """How far a row of each kernel may move, at the selected step, and the share of
-    rows that the last step had to shorten. Mean over seeds, at the chosen settings.
+    rows that the last step had to shorten. Mean over seeds, at the chosen settings; of
+    a sequence, in its last task.
     """
     bound = lambda row: "–" if math.isnan(row["bound"]) else f"{row['bound']:.0%}"
     texts = {" radius": lambda row: f"{row['radius']:.2g}", " bound": bound}

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from drawn_images import draw_pacs
 from experiments import cli
 from experiments.configs.values import SettingError
+from experiments.models.weights import located
 
 PACS = "--config=experiments/configs/pacs.py"
 STUDY = "--config=experiments/configs/camvid.py"
@@ -34,6 +35,11 @@ def test_help_says_what_the_job_does_and_how_options_are_set():
     assert "python -m experiments.train --" in done.stdout
     assert "--config.<option>=<value>" in done.stdout
     assert "--out" in done.stdout
+
+
+def test_a_tilde_is_the_home_of_results_and_of_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.folder_of("~/run") == located("~/run") == tmp_path / "run"
 
 
 def test_an_option_that_does_not_exist_is_named(tmp_path):

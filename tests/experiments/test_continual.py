@@ -14,6 +14,7 @@ from experiments.files import RecordError
 from experiments.progress import Interrupted
 from experiments.report.frame import groups
 from experiments.report.plots import plots
+from experiments.report.sentences import sentences
 from experiments.report.tables import tables
 from experiments.start import Shared
 from mocked_runs import QUIET, small_config, stop_at
@@ -145,6 +146,11 @@ def test_the_first_anchor_and_its_radii_go_on_where_no_new_one_is_taken(
         )
 
 
+def test_a_head_that_grows_is_not_in_the_first_anchor(tmp_path):
+    config = by_class(new_anchor=False, start="probed head")
+    assert len(continual.run(config, tmp_path / "run", QUIET)["tasks"]) == 3
+
+
 def test_a_sequence_that_is_stopped_goes_on_with_the_same_numbers(
     tmp_path, monkeypatch
 ):
@@ -177,6 +183,7 @@ def test_methods_are_tuned_by_the_validation_sets_of_all_tasks(tmp_path):
     titles = [table.title for table in tables(final)]
     assert titles.count("Task after task") == 1
     assert "tasks" in [plot.key for plot in plots(final)]
+    assert any("in the last task, relative" in line for line in sentences(final))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +193,7 @@ def test_methods_are_tuned_by_the_validation_sets_of_all_tasks(tmp_path):
         ({"classes_per_task": 10}, "classes_per_task: expected fewer than the 10"),
         ({"method": "linear-probe"}, "method.name: linear-probe fits a head to one"),
         ({"method": "lp-ft"}, "method.name: lp-ft fits a head to one"),
+        ({"wise_alphas": (0.5,)}, r"evaluation.wise_alphas: .* expected \(\), got"),
     ],
 )
 def test_what_is_no_sequence_is_refused(change, message, tmp_path):

@@ -186,6 +186,7 @@ def test_a_model_is_made_for_the_size_of_the_images(tmp_path):
         ((32, 48), {}, r"data.image_size: .*takes square images, .* 32 .*\(32, 48\)"),
         ((40, 40), {}, r"model.options: vit-tiny-16: image_size: expected a multiple"),
         ((32, 32), {"depht": 3}, r"model.options: vit-tiny-16: .*'depht'"),
+        ((32, 32), {"drop_path": 1.0}, r"model.options: .* drop_path: .* \[0, 1\)"),
     ):
         config = small_config(**{"model.name": "vit-tiny-16", "data.image_size": size})
         config.model.options = ConfigDict(given)

@@ -77,7 +77,7 @@ def test_a_finished_run_has_a_head_as_well(published, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": {"3": (5,)}}, "rows from 0 to 5 for the class '0', got"),
+        ({"rows": {"3": (5,)}}, "head_rows: .* 0 to 5 for the class '0', got"),
         (
             {"rows": {"3": (6,), "0": (1,)}},
             "rows from 0 to 5 .* class '3', got .6",

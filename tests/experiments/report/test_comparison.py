@@ -56,9 +56,10 @@ def test_what_a_number_does_not_hang_on_keeps_runs_together():
     assert found == {TITLE: {"fine-tune", "ftp"}}
 
 
-def test_folders_of_images_are_told_apart_by_their_names():
+@pytest.mark.parametrize("data_set", ["image_folder", "mask_folder", "list"])
+def test_folders_of_images_are_told_apart_by_their_names(data_set):
     folders = {"fine-tune": "/here/pets", "ftp": "there/pets/", "wise-ft": "/here/cars"}
-    data = {"train": "image_folder:train"}
+    data = {"train": f"{data_set}:train"}
     runs = [
         configured(method, data=data, io={"source_dir": folder})
         for method, folder in folders.items()
@@ -85,11 +86,12 @@ def test_a_probe_is_compared_with_every_training_of_its_data():
     assert "limit 100" in alone
 
 
-def test_the_same_run_in_two_places_is_refused():
+def test_a_run_in_two_places_counts_once_and_is_refused_with_other_figures():
     runs = [configured("ftp", io={"workers": n}) for n in (0, 4)]
-    with pytest.raises(
-        StudyError, match="0 and 1 are the same method, setting and seed"
-    ):
+    (group,) = groups(read_back(*runs))
+    assert len(group.runs) == 1
+    runs[1]["id_val"] += 0.1
+    with pytest.raises(StudyError, match=r"0 and 1 are the same method, .* figures"):
         grouped(*runs)
 
 

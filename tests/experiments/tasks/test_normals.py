@@ -167,3 +167,18 @@ def test_a_probe_learns_normals_and_a_run_keeps_the_epoch_with_the_least_angle(
 def test_smoothing_has_no_classes_to_spread_over(data_dir):
     with pytest.raises(SettingError, match="label_smoothing: surface normals has"):
         set_up(config(data_dir, label_smoothing=0.1))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "none"),
+    [
+        ("recipe.mixup", 0.8, "0.0"),
+        ("recipe.mask_classes", True, "False"),
+        ("data.randaugment", 9.0, "0.0"),
+        ("data.random_erasing", 0.25, "0.0"),
+        ("evaluation.own_classes", ("id",), r"\(\)"),
+    ],
+)
+def test_what_asks_for_a_label_an_image_is_refused(data_dir, option, value, none):
+    with pytest.raises(SettingError, match=f"{option}: .* expected {none}, got"):
+        set_up(config(data_dir, **{option: value}))
