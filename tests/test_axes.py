@@ -159,20 +159,6 @@ def test_a_leaf_whose_axes_are_none_is_left_alone():
     assert list(radii(state, params, axes=axes)) == ["a"]
 
 
-def test_a_fused_qkv_kernel_has_one_radius_where_split_ones_have_three():
-    fused = {"qkv": {"kernel": jnp.ones((4, 12))}}
-    split = {
-        name: {"kernel": jnp.ones((4, 2, 2))} for name in ("query", "key", "value")
-    }
-    tx = with_ftp(optax.sgd(0.1))
-    assert len(radii(tx.init(fused), fused)) == 1
-    assert list(radii(tx.init(split), split)) == [
-        "key/kernel",
-        "query/kernel",
-        "value/kernel",
-    ]
-
-
 def test_the_first_pattern_that_matches_says_what_the_axes_mean():
     named = {"^a": LeafAxes(rows=0), ".": LeafAxes(rows=1)}
     found = flax_axes({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}, named=named)

@@ -25,88 +25,46 @@ from ftp_optax import (
 TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
 
 
-def ftp_adamw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: float = 0.0,
-    kappa: float = 1.0,
-) -> optax.GradientTransformationExtraArgs:
-    inner = optax.adamw(learning_rate, weight_decay=weight_decay)
-    return with_ftp(inner, kappa, axes=torch_axes)
-
-
-def ftp_sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    kappa: float = 1.0,
-    initial_radius: float = 1e-8,
-) -> optax.GradientTransformationExtraArgs:
-    return with_ftp(
-        optax.sgd(learning_rate), kappa, initial_radius=initial_radius, axes=torch_axes
-    )
-
-
-def l2_sp_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(l2_sp(strength), optax.adam(learning_rate))
-
-
-def mars_sp_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(
-        optax.adam(learning_rate), mars_sp(strength, decoupled=True, axes=torch_axes)
-    )
-
-
-def mars_pgm_adam(
-    learning_rate: optax.ScalarOrSchedule, radius: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes))
-
-
-def spd_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
-    return with_spd(optax.adam(learning_rate), strength, axes=torch_axes)
-
-
-def digrap_adam(
-    learning_rate: optax.ScalarOrSchedule,
-) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(digrap(axes=torch_axes), optax.adam(learning_rate))
-
-
+# They are injected by the names of their arguments.
 FACTORIES = {
-    factory.__name__: factory
-    for factory in (
-        with_ftp,
-        ftp_adamw,
-        ftp_sgd,
-        l2_sp_adam,
-        mars_sp_adam,
-        mars_pgm_adam,
-        spd_adam,
-        digrap_adam,
-    )
+    "with_ftp": with_ftp,
+    "ftp_adamw": lambda learning_rate, kappa=1.0: with_ftp(
+        optax.adamw(learning_rate, weight_decay=0.0), kappa, axes=torch_axes
+    ),
+    "ftp_sgd": lambda learning_rate, kappa, initial_radius: with_ftp(
+        *(optax.sgd(learning_rate), kappa),
+        initial_radius=initial_radius,
+        axes=torch_axes,
+    ),
+    "l2_sp_adam": lambda learning_rate, strength: optax.chain(
+        l2_sp(strength), optax.adam(learning_rate)
+    ),
+    "mars_sp_adam": lambda learning_rate, strength: optax.chain(
+        optax.adam(learning_rate), mars_sp(strength, decoupled=True, axes=torch_axes)
+    ),
+    "mars_pgm_adam": lambda learning_rate, radius: optax.chain(
+        optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes)
+    ),
+    "spd_adam": lambda learning_rate, strength: with_spd(
+        optax.adam(learning_rate), strength, axes=torch_axes
+    ),
+    "digrap_adam": lambda learning_rate: optax.chain(
+        digrap(axes=torch_axes), optax.adam(learning_rate)
+    ),
 }
 
 
-def alias(name: str, **kwargs: float) -> dict[str, object]:
+def alias(name, wrapper=None, wrapper_kwargs=None, **kwargs):
     return {
         "opt_name": name,
         "opt_kwargs": kwargs,
-        "wrapper_name": None,
-        "wrapper_kwargs": None,
+        "wrapper_name": wrapper,
+        "wrapper_kwargs": wrapper_kwargs,
     }
 
 
-def wrapped(name: str, ftp_kwargs: dict[str, object], **kwargs: float):
-    return {
-        "opt_name": name,
-        "opt_kwargs": kwargs,
-        "wrapper_name": "with_ftp",
-        "wrapper_kwargs": {"axes": LeafAxes(rows=0), **ftp_kwargs},
-    }
+def wrapped(name, ftp_kwargs, **kwargs):
+    return alias(name, "with_ftp", {"axes": LeafAxes(rows=0), **ftp_kwargs}, **kwargs)
 
 
 # With these rates the base optimizers themselves converge on all of optax's targets.
