@@ -35,66 +35,60 @@ DAMAGE = {
 }
 
 
+# What is done to which file of a drawn set, and the words that refuse it.
+DAMAGED = {
+    "image_folder:train": [
+        ("lost", "", "There is no folder .*own"),
+        ("folder", "train/ant", "ant holds no images"),
+        ("text", "night/owl/0.png", "owl/0.png is not an image"),
+        ("cut", "train/cat/1.jpg", "cat/1.jpg is not an image"),
+        ("empty", "night/owl/0.png", "0.png is not an image"),
+        ("moved", "my-night", "my-night names a split; use let"),
+        ("moved", "all", "all names a split, and .*Rename"),
+        ("folder", "day", "is a split and must hold a folder"),
+        ("classes", "night", "night has the class w, x, y, z, w"),
+        ("link", "train/cat/x.jpg", "is a link to gone, which is"),
+        ("pipe", "train/cat/x.jpg", "x.jpg is no file. Mend or"),
+        ("folder", "train/cat/x.jpg", "x.jpg is no file. Mend"),
+        ("folder", "train/\udcff", r"\\udcff has a name that is"),
+        ("text", "train/cat/\udcff.png", r"\\udcff.png is not an"),
+    ],
+    "image_folder:vall": [("text", "x", r"Unknown split 'vall'.*night.*train")],
+    "image_folder:train[:2": [("text", "x", r"train\[:2 cannot be read")],
+    "image_folder:train[:0]": [("text", "x", "it holds no images")],
+    "list:real_test": [
+        ("lost", "", r"holds no lists; expected the layout \*.txt"),
+        ("lost", "real/axe", "line 1 names .*which is no file"),
+        ("cut", "real/axe/real_test 0.png", "0.png is not an image"),
+    ],
+    "list:real": [("lost", "real", r"Unknown split 'real'.*real_train.*sketch")],
+    "pacs:photo": [
+        ("lost", "cartoon", "has no folder cartoon.*<domain>/<class>"),
+        ("lost", "sketch/horse", "sketch has no folder horse"),
+        ("few", "photo", "too few images: none for photo_val, photo_test"),
+    ],
+    "camvid:val": [
+        ("lost", "trainannot/frame_1.png", "n/frame_1.png has no count"),
+        ("lost", "test/frame_2.png", "annot/frame_2.png has no counter"),
+        ("lost", "valannot", "has no folder valannot"),
+        ("class 12", "trainannot/frame_0.png", "class 12; the last is 10"),
+        ("too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
+        ("colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
+    ],
+    "mask_folder:val": [
+        ("lost", "classes.txt", "no file .*classes.txt; expected"),
+        ("empty", "classes.txt", "classes ; expected two or more"),
+        ("folder", "more", "has 2 folders beside img; expected one"),
+        ("lost", "img", "has no folder img"),
+        ("lost", "img/3.jpg", "labels/3.png has no counterpart"),
+        ("mask 12", "labels/2.png", "class 12; the last is 2"),
+    ],
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "damage", "path", "words"),
-    [
-        ("image_folder:train", "lost", "", "There is no folder .*own"),
-        ("image_folder:train", "folder", "train/ant", "ant holds no images"),
-        ("image_folder:train", "text", "night/owl/0.png", "owl/0.png is not an image"),
-        ("image_folder:train", "cut", "train/cat/1.jpg", "cat/1.jpg is not an image"),
-        ("image_folder:train", "empty", "night/owl/0.png", "0.png is not an image"),
-        ("image_folder:train", "moved", "my-night", "my-night names a split; use let"),
-        ("image_folder:train", "moved", "all", "all names a split, and .*Rename"),
-        ("image_folder:train", "folder", "day", "is a split and must hold a folder"),
-        ("image_folder:train", "classes", "night", "night has the class w, x, y, z, w"),
-        (
-            "image_folder:train",
-            "link",
-            "train/cat/x.jpg",
-            "is a link to gone, which is",
-        ),
-        ("image_folder:train", "pipe", "train/cat/x.jpg", "x.jpg is no file. Mend or"),
-        ("image_folder:train", "folder", "train/cat/x.jpg", "x.jpg is no file. Mend"),
-        ("image_folder:train", "folder", "train/\udcff", r"\\udcff has a name that is"),
-        (
-            "image_folder:train",
-            "text",
-            "train/cat/\udcff.png",
-            r"\\udcff.png is not an",
-        ),
-        ("image_folder:vall", "text", "x", r"Unknown split 'vall'.*night.*train"),
-        ("image_folder:train[:2", "text", "x", r"train\[:2 cannot be read"),
-        ("image_folder:train[:0]", "text", "x", "it holds no images"),
-        ("list:real_test", "lost", "", r"holds no lists; expected the layout \*.txt"),
-        ("list:real_test", "lost", "real/axe", "line 1 names .*which is no file"),
-        ("list:real_test", "cut", "real/axe/real_test 0.png", "0.png is not an image"),
-        ("list:real", "lost", "real", r"Unknown split 'real'.*real_train.*sketch"),
-        ("pacs:photo", "lost", "cartoon", "has no folder cartoon.*<domain>/<class>"),
-        ("pacs:photo", "lost", "sketch/horse", "sketch has no folder horse"),
-        (
-            "pacs:photo",
-            "few",
-            "photo",
-            "too few images: none for photo_val, photo_test",
-        ),
-        ("camvid:val", "lost", "trainannot/frame_1.png", "n/frame_1.png has no count"),
-        ("camvid:val", "lost", "test/frame_2.png", "annot/frame_2.png has no counter"),
-        ("camvid:val", "lost", "valannot", "has no folder valannot"),
-        (
-            "camvid:val",
-            "class 12",
-            "trainannot/frame_0.png",
-            "class 12; the last is 10",
-        ),
-        ("camvid:val", "too small", "trainannot/frame_0.png", r"is of \(20, 40\) pix"),
-        ("mask_folder:val", "lost", "classes.txt", "no file .*classes.txt; expected"),
-        ("mask_folder:val", "empty", "classes.txt", "classes ; expected two or more"),
-        ("mask_folder:val", "folder", "more", "has 2 folders beside img; expected one"),
-        ("mask_folder:val", "lost", "img", "has no folder img"),
-        ("mask_folder:val", "lost", "img/3.jpg", "labels/3.png has no counterpart"),
-        ("mask_folder:val", "mask 12", "labels/2.png", "class 12; the last is 2"),
-        ("camvid:val", "colours", "trainannot/frame_0.png", "0.png has the mode RGB"),
-    ],
+    [(spec, *case) for spec, cases in DAMAGED.items() for case in cases],
 )
 def test_a_folder_that_cannot_be_read_as_a_whole_is_refused(
     tmp_path, spec, damage, path, words
