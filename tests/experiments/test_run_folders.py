@@ -13,25 +13,6 @@ from mocked_runs import QUIET, small_config, stop_at
 pytestmark = pytest.mark.usefixtures("mocked_data")
 
 
-def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
-    config = small_config(method="fine-tune")
-    first = train.run(config, tmp_path / "run", QUIET)
-    monkeypatch.setattr(train, "set_up", lambda *_: pytest.fail("it ran again"))
-    assert train.run(config, tmp_path / "run", QUIET) == first
-
-
-def test_the_folder_of_another_configuration_is_refused(tmp_path):
-    train.run(small_config(method="fine-tune"), tmp_path / "run", QUIET)
-    with pytest.raises(
-        records.RecordError, match=r"learning_rate: 0.001 there, 0.01 now"
-    ):
-        train.run(
-            small_config(method="fine-tune", learning_rate=0.01),
-            tmp_path / "run",
-            QUIET,
-        )
-
-
 def test_a_run_that_was_refused_before_its_first_step_can_be_corrected(tmp_path):
     wrong = small_config(**{"io.weights": "missing.npz", "seed": 3})
     with pytest.raises(WeightsError):
