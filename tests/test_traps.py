@@ -45,6 +45,7 @@ FORMS = {
 }
 
 
+@functools.cache
 def radius_after(form, factor, at=range(10, 11), steps=200):
     """The radius after gradients of one direction, at some steps so many times."""
     tx, grad = FORMS[form]

@@ -2,9 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-pytest.importorskip("flax", reason="needs the extra `experiments`")
-
 from flax import nnx
 
 import ftp_optax

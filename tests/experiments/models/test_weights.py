@@ -12,9 +12,6 @@ import zipfile
 
 import numpy as np
 import pytest
-
-pytest.importorskip("flax", reason="needs the extra `experiments`")
-
 from flax import nnx
 
 from experiments import models
