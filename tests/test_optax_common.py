@@ -32,7 +32,8 @@ FACTORIES = {
         optax.adamw(learning_rate, weight_decay=0.0), kappa, axes=torch_axes
     ),
     "ftp_sgd": lambda learning_rate, kappa, initial_radius: with_ftp(
-        *(optax.sgd(learning_rate), kappa),
+        optax.sgd(learning_rate),
+        kappa,
         initial_radius=initial_radius,
         axes=torch_axes,
     ),

@@ -129,7 +129,7 @@ def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
         ({"settings": {"ftp": ((1e-3, 0.0),) * 2}}, "settings.ftp: .* given twice"),
         ({"settings": {"ftp": ((-1e-3, 0.0),)}}, "settings.ftp: .* from 0 on, got -0"),
         ({"settings": {"ftp": ((1e-3, 2.0),)}}, r"settings.ftp: .*\[0, 1\], got 2"),
-        ({"settings": {"fine-tune": ((1e-3, 2.0),)}}, "s.fine-tune: .* has none"),
+        ({"settings": {"fine-tune": ((1e-3, 2.0),)}}, "settings.fine-tune: .*none"),
         ({"tune": {"recipe": {"step": 9}}}, "recipe.step: there is no such option"),
         ({"tune": {"steps": 9}}, "steps: there is no such option"),
     ],
