@@ -22,15 +22,6 @@ def constrained(**options):
     return sorted(radii(tx.init(PARAMS), PARAMS))
 
 
-def test_leaves_are_named_by_their_joined_path():
-    assert constrained() == [
-        "head/bias",
-        "head/kernel",
-        "layers/0/kernel",
-        "layers/1/kernel",
-    ]
-
-
 @pytest.mark.parametrize(
     ("exclude", "expected"),
     [
@@ -77,11 +68,6 @@ class Attention:
 
 
 ONES = jnp.ones((2, 2))
-
-
-def test_a_module_with_an_attribute_called_value_keeps_its_name():
-    params = Attention(ONES, ONES, ONES)
-    assert list(radii(with_ftp(SGD).init(params), params)) == ["query", "key", "value"]
 
 
 @pytest.mark.parametrize(

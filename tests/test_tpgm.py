@@ -146,18 +146,6 @@ def test_fit_is_a_loop_of_update():
     assert isinstance(fitted, TPGMState)
 
 
-def test_used_once_after_training_it_finds_the_best_radius():
-    pretrained = {"w": jnp.zeros(4), "head": jnp.ones(2)}
-    params = {"w": jnp.ones(4), "head": 2 * jnp.ones(2)}
-    method = tpgm(exclude="head", radius_optimizer=optax.adam(5e-2))
-    loss = lambda p, target: jnp.sum((p["w"] - target) ** 2) + p["head"].sum()
-    state = method.fit(method.init(pretrained), params, loss, jnp.full((300,), 0.3))
-    np.testing.assert_allclose(state.radii, [1.2], rtol=1e-3)
-    projected = method.project(params, state)
-    np.testing.assert_allclose(projected["w"], np.full(4, 0.3), rtol=1e-3)
-    trees.assert_same(projected["head"], params["head"])
-
-
 def test_the_state_of_an_nnx_model_is_projected_and_merged_back():
     nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
