@@ -145,16 +145,6 @@ def test_one_spec_a_tree_and_a_callable_give_the_same():
         assert leaf_axes(params, axes) == leaf_axes(params, spec)
 
 
-def test_a_leaf_whose_axes_are_none_is_left_alone():
-    params = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}
-    axes = {"a": LeafAxes(rows=1), "b": None}
-    tx = with_ftp(optax.sgd(0.1), axes=axes)
-    state = tx.init(params)
-    updates, _ = tx.update(params, state, params)
-    np.testing.assert_array_equal(updates["b"], -0.1 * params["b"])
-    assert list(radii(state, params, axes=axes)) == ["a"]
-
-
 def test_the_first_pattern_that_matches_says_what_the_axes_mean():
     named = {"^a": LeafAxes(rows=0), ".": LeafAxes(rows=1)}
     found = flax_axes({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}, named=named)

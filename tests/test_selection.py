@@ -35,25 +35,6 @@ def test_exclude_searches_the_paths(exclude, expected):
     assert constrained(exclude=exclude) == expected
 
 
-@pytest.mark.parametrize(
-    "mask",
-    [
-        {"layers": True, "head": False},
-        {"layers": [True, True], "head": {"kernel": False, "bias": False}},
-        lambda params: jax.tree.map(
-            lambda p: p.shape[0] == p.shape[-1] or p.ndim < 2, params
-        ),
-    ],
-    ids=["prefix", "full", "callable"],
-)
-def test_mask_follows_optax(mask):
-    found = constrained(mask=mask)
-    if callable(mask):
-        assert found == ["head/bias", "layers/1/kernel"]
-    else:
-        assert found == ["layers/0/kernel", "layers/1/kernel"]
-
-
 def test_mask_and_exclude_both_apply():
     mask = {"layers": True, "head": False}
     assert constrained(mask=mask, exclude="layers/0") == ["layers/1/kernel"]
