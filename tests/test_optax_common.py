@@ -25,34 +25,42 @@ from ftp_optax import (
 TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
 
 
-# They are injected by the names of their arguments.
-FACTORIES = {
-    "with_ftp": with_ftp,
-    "ftp_adamw": lambda learning_rate, kappa=1.0: with_ftp(
-        optax.adamw(learning_rate, weight_decay=0.0), kappa, axes=torch_axes
-    ),
-    "ftp_sgd": lambda learning_rate, kappa, initial_radius: with_ftp(
-        optax.sgd(learning_rate),
-        kappa,
-        initial_radius=initial_radius,
-        axes=torch_axes,
-    ),
-    "l2_sp_adam": lambda learning_rate, strength: optax.chain(
-        l2_sp(strength), optax.adam(learning_rate)
-    ),
-    "mars_sp_adam": lambda learning_rate, strength: optax.chain(
-        optax.adam(learning_rate), mars_sp(strength, decoupled=True, axes=torch_axes)
-    ),
-    "mars_pgm_adam": lambda learning_rate, radius: optax.chain(
-        optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes)
-    ),
-    "spd_adam": lambda learning_rate, strength: with_spd(
-        optax.adam(learning_rate), strength, axes=torch_axes
-    ),
-    "digrap_adam": lambda learning_rate: optax.chain(
-        digrap(axes=torch_axes), optax.adam(learning_rate)
-    ),
-}
+Rate = optax.ScalarOrSchedule  # as optax asks whether there may be a schedule
+
+
+def ftp_adamw(learning_rate: Rate, kappa: float = 1.0):
+    adamw = optax.adamw(learning_rate, weight_decay=0.0)
+    return with_ftp(adamw, kappa, axes=torch_axes)
+
+
+def ftp_sgd(learning_rate: Rate, kappa: float, initial_radius: float):
+    options = {"initial_radius": initial_radius, "axes": torch_axes}
+    return with_ftp(optax.sgd(learning_rate), kappa, **options)
+
+
+def l2_sp_adam(learning_rate: Rate, strength: Rate):
+    return optax.chain(l2_sp(strength), optax.adam(learning_rate))
+
+
+def mars_sp_adam(learning_rate: Rate, strength: Rate):
+    penalty = mars_sp(strength, decoupled=True, axes=torch_axes)
+    return optax.chain(optax.adam(learning_rate), penalty)
+
+
+def mars_pgm_adam(learning_rate: Rate, radius: Rate):
+    return optax.chain(optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes))
+
+
+def spd_adam(learning_rate: Rate, strength: Rate):
+    return with_spd(optax.adam(learning_rate), strength, axes=torch_axes)
+
+
+def digrap_adam(learning_rate: Rate):
+    return optax.chain(digrap(axes=torch_axes), optax.adam(learning_rate))
+
+
+LINKS = (l2_sp_adam, mars_sp_adam, mars_pgm_adam, spd_adam, digrap_adam)
+FACTORIES = {f.__name__: f for f in (with_ftp, ftp_adamw, ftp_sgd, *LINKS)}
 
 
 def alias(name, wrapper=None, wrapper_kwargs=None, **kwargs):
