@@ -66,7 +66,8 @@ def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
     del old["evaluation"]["own_classes"], old["recipe"]["clip_norm"]
     records.write(tmp_path / "run/config.json", old)
     assert train.run(config, tmp_path / "run", QUIET) == first
-    with pytest.raises(records.RecordError, match=r"clip_norm: 0\.0 there, 1\.0 now"):
-        train.run(
-            small_config(method="fine-tune", clip_norm=1.0), tmp_path / "run", QUIET
-        )
+    for option, default in (("clip_norm", "0.0"), ("learning_rate", "0.001")):
+        other = small_config(method="fine-tune", **{option: 1.0})
+        words = rf"{option}: {default} there, 1\.0 now"
+        with pytest.raises(records.RecordError, match=words):
+            train.run(other, tmp_path / "run", QUIET)
