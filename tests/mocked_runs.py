@@ -2,12 +2,14 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
 from experiments.configs import base
@@ -65,6 +67,24 @@ def stop_at(monkeypatch, number, sent=signal.SIGTERM):
 
     monkeypatch.setattr(train, "next_batches", draw_and_stop)
     return drawn
+
+
+def scalar_steps(folder, tag):
+    """The steps that TensorBoard shows of a scalar."""
+    events = []
+    for file in folder.iterdir():
+        content, place = file.read_bytes(), 0
+        while place < len(content):  # a length, its checksum, an event, its checksum
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = content[place + 12 : place + 12 + length]
+            events.append(Event.FromString(event))
+            place += length + 16
+    steps = []
+    for event in sorted(events, key=lambda event: event.wall_time):
+        if event.session_log.status == SessionLog.START:
+            steps = [step for step in steps if step < event.step]
+        steps += [event.step for value in event.summary.value if value.tag == tag]
+    return steps
 
 
 def in_a_child(code, **environment):

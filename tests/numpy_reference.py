@@ -6,6 +6,7 @@ library or with optax.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,7 +37,9 @@ class FastTrainableProjection:
     kappa: float = 1.0
     gamma: float = 1e-8
     t: int = 0
-    adam_util: AdamUtil = dataclasses.field(default_factory=AdamUtil)
+    adam_util: Callable[[float, float, int], float] = dataclasses.field(
+        default_factory=AdamUtil
+    )
     c_prev: np.ndarray | None = None
 
     def step(self, w: np.ndarray, u: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -60,6 +63,17 @@ class FastTrainableProjection:
         for row in range(len(c)):
             projected[row] = self.w_0[row] + min(self.gamma / n[row], 1.0) * c[row]
         return projected
+
+
+@dataclasses.dataclass
+class WithFTP:
+    """The method after a base optimizer."""
+
+    base: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of weights and gradient
+    method: FastTrainableProjection
+
+    def step(self, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return self.method.step(w, self.base(w, g), g)
 
 
 def mars_row_norms(c: np.ndarray) -> np.ndarray:

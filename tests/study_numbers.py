@@ -97,6 +97,11 @@ def apart(one, other, key, sign=""):
     return words(found, sign) if sign else words(found._replace(mean=abs(found.mean)))
 
 
+def both_apart(one, other, sign=""):
+    """What is `apart` in ID and in OOD."""
+    return " / ".join(apart(one, other, key, sign) for key in ("id", "ood"))
+
+
 def check_methods(page, study, names, keys, against):
     """Fails unless the first table of a page has what was chosen of every method.
 
@@ -148,6 +153,11 @@ def span(values, digits=0):
     """`86 to 94`."""
     low, high = (f"{100 * x:.{digits}f}" for x in (min(values), max(values)))
     return f"{low} to {high}"
+
+
+def spans(trials, digits=0, keys=("id", "ood")):
+    """`86 to 94 / 25 to 31`, over the means of settings."""
+    return " / ".join(span([t.mean(key) for t in trials], digits) for key in keys)
 
 
 def loss(found):

@@ -168,11 +168,19 @@ def test_a_mask_chooses_as_exclude_does_and_the_others_pass_as_they_are(name):
 @each_distinct
 def test_an_anchor_can_be_a_number(name):
     params = trees.moved(methods.pretrained())
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    expected = methods.one_update(name, methods.link(name), params, zeros)
-    for anchor in (0.0, 0, np.float32(0.0), jnp.asarray(0.0)):
+    ones = jax.tree.map(jnp.ones_like, params)
+    expected = methods.one_update(name, methods.link(name), params, ones)
+    for anchor in (1.0, 1, np.float32(1.0), jnp.asarray(1.0)):
         tx = methods.link(name, anchor=anchor)
-        assert_same(methods.one_update(name, tx, params, zeros, start=params), expected)
+        assert_same(methods.one_update(name, tx, params, ones, start=params), expected)
+
+
+@pytest.mark.parametrize("name", ["ftp", "spd"])
+def test_a_wrapper_is_the_optimizer_and_the_link_that_is_given_grad(name):
+    params = methods.pretrained()
+    chained = optax.chain(methods.SGD, methods.link(name))
+    trained = trees.feed(chained, params, gradients(params, STEPS), grad=True)
+    assert_same(trained, run(methods.optimizer(name), params))
 
 
 @pytest.mark.parametrize("name", [n for n in methods.DISTINCT if n != "l2_sp"])

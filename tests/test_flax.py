@@ -167,50 +167,24 @@ class Stacked(nnx.Module):
         return self.head(forward(x, self.blocks))
 
 
-class Unstacked(nnx.Module):
-    """The layers of a stack, one by one."""
-
-    def __init__(self, stacked: Stacked):
-        rngs = nnx.Rngs(1)
-        self.blocks = nnx.List([Block(rngs) for _ in range(DEPTH)])
-        self.head = nnx.Linear(WIDTH, CLASSES, rngs=rngs)
-        weights = flax_loops.pure(nnx.state(stacked, nnx.Param))
-        for i, block in enumerate(self.blocks):
-            own = jax.tree.map(lambda w, i=i: jnp.array(w[i]), weights["blocks"])
-            nnx.update(block, own)
-        nnx.update(self.head, jax.tree.map(jnp.array, weights["head"]))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
-
-
 def features() -> tuple[jax.Array, jax.Array]:
     x = jax.random.normal(jax.random.key(2), (32, WIDTH))
     return x, jnp.argmax(x[:, :CLASSES], axis=1)
 
 
-def test_a_scanned_stack_trains_as_the_same_layers_one_by_one():
+def test_each_layer_of_a_scanned_stack_has_a_radius_of_its_own():
     axes = functools.partial(ftp_optax.flax_axes, scanned="^blocks/")
     tx = with_ftp(optax.adamw(1e-2), exclude="^head/", axes=axes)
-    model = Stacked(nnx.Rngs(0))
-    alone = train(nnx_loop(Unstacked(model)), features)
-    stacked = train(nnx_loop(model, tx), features, axes)
-    np.testing.assert_allclose(stacked.losses, alone.losses, rtol=1e-5)
-    assert stacked.losses[-1] < 0.97 * stacked.losses[0]
-    radii, own_radii = stacked.radii[-1], alone.radii[-1]
+    loop = nnx_loop(Stacked(nnx.Rngs(0)), tx)
+    _, history, radii, losses = train(loop, features, axes)
+    assert losses[-1] < 0.97 * losses[0]
     leaves = ("linear/bias", "linear/kernel", "norm/bias", "norm/scale")
-    assert list(radii) == [f"blocks/{leaf}" for leaf in leaves]
-    assert len(own_radii) == DEPTH * len(radii)
-    params, own_params = flat(stacked.history[-1]), flat(alone.history[-1])
-    for name, radius in radii.items():
+    assert list(radii[-1]) == [f"blocks/{leaf}" for leaf in leaves]
+    before, after = flat(history[0]), flat(history[-1])
+    for name, radius in radii[-1].items():
         assert radius.shape == (DEPTH,)
+        over = 0 if name.endswith("kernel") else None
         for i in range(DEPTH):
-            own = name.replace("blocks/", f"blocks/{i}/")
-            np.testing.assert_allclose(radius[i], own_radii[own], rtol=1e-4)
-            np.testing.assert_allclose(
-                params[name][i], own_params[own], rtol=1e-5, atol=1e-5
-            )
-    # Each layer has a radius of its own.
-    assert np.ptp(radii["blocks/linear/kernel"]) > 0
+            rows = np.abs(after[name][i] - before[name][i]).sum(over)
+            assert 0 < np.max(rows) <= radius[i] * (1 + 1e-4), name
+    assert np.ptp(radii[-1]["blocks/linear/kernel"]) > 0

@@ -74,23 +74,6 @@ def test_a_link_within_takes_grad_with_mask_compatible_extra_args(group):
         feed(group(link), params, grads, grad=True)
 
 
-def test_partition_trains_each_group_with_its_own_kappa():
-    params = methods.pretrained()
-    grads = gradients(params, 9, pull=0.3)
-    rules = {k: with_ftp(ADAMW, kappa) for k, kappa in (("body", 1.0), ("head", 0.0))}
-    trained, state = feed(optax.partition(rules, BODY), params, grads)
-    radii = ftp_optax.radii(state, params)
-    assert sorted(radii) == ["body/bias", "body/kernel", "head/bias", "head/kernel"]
-    for name, rule in rules.items():
-        own = [{name: g[name]} for g in grads]
-        expected, own_state = feed(rule, {name: params[name]}, own)
-        assert_same(trained[name], expected[name])
-        for path, radius in ftp_optax.radii(own_state, {name: params[name]}).items():
-            assert radii[path] == radius
-    other, _ = feed(rules["body"], params, grads)
-    assert trees.farthest(trained["head"], other["head"]) > 1e-3
-
-
 # ---- Schedules and wrappers --------------------------------------------------------
 
 DECAY = optax.exponential_decay(3e-2, 4, 0.5)

@@ -25,88 +25,55 @@ from ftp_optax import (
 TESTS_PER_OPTIMIZER = 16  # 2 + 4 + 1 + 2 + 2 + 4 + 1: products over optax's own lists
 
 
-def ftp_adamw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: float = 0.0,
-    kappa: float = 1.0,
-) -> optax.GradientTransformationExtraArgs:
-    inner = optax.adamw(learning_rate, weight_decay=weight_decay)
-    return with_ftp(inner, kappa, axes=torch_axes)
+Rate = optax.ScalarOrSchedule  # as optax asks whether there may be a schedule
 
 
-def ftp_sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    kappa: float = 1.0,
-    initial_radius: float = 1e-8,
-) -> optax.GradientTransformationExtraArgs:
-    return with_ftp(
-        optax.sgd(learning_rate), kappa, initial_radius=initial_radius, axes=torch_axes
-    )
+def ftp_adamw(learning_rate: Rate, kappa: float = 1.0):
+    adamw = optax.adamw(learning_rate, weight_decay=0.0)
+    return with_ftp(adamw, kappa, axes=torch_axes)
 
 
-def l2_sp_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
+def ftp_sgd(learning_rate: Rate, kappa: float, initial_radius: float):
+    options = {"initial_radius": initial_radius, "axes": torch_axes}
+    return with_ftp(optax.sgd(learning_rate), kappa, **options)
+
+
+def l2_sp_adam(learning_rate: Rate, strength: Rate):
     return optax.chain(l2_sp(strength), optax.adam(learning_rate))
 
 
-def mars_sp_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
-    return optax.chain(
-        optax.adam(learning_rate), mars_sp(strength, decoupled=True, axes=torch_axes)
-    )
+def mars_sp_adam(learning_rate: Rate, strength: Rate):
+    penalty = mars_sp(strength, decoupled=True, axes=torch_axes)
+    return optax.chain(optax.adam(learning_rate), penalty)
 
 
-def mars_pgm_adam(
-    learning_rate: optax.ScalarOrSchedule, radius: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
+def mars_pgm_adam(learning_rate: Rate, radius: Rate):
     return optax.chain(optax.adam(learning_rate), mars_pgm(radius, axes=torch_axes))
 
 
-def spd_adam(
-    learning_rate: optax.ScalarOrSchedule, strength: optax.ScalarOrSchedule
-) -> optax.GradientTransformationExtraArgs:
+def spd_adam(learning_rate: Rate, strength: Rate):
     return with_spd(optax.adam(learning_rate), strength, axes=torch_axes)
 
 
-def digrap_adam(
-    learning_rate: optax.ScalarOrSchedule,
-) -> optax.GradientTransformationExtraArgs:
+def digrap_adam(learning_rate: Rate):
     return optax.chain(digrap(axes=torch_axes), optax.adam(learning_rate))
 
 
-FACTORIES = {
-    factory.__name__: factory
-    for factory in (
-        with_ftp,
-        ftp_adamw,
-        ftp_sgd,
-        l2_sp_adam,
-        mars_sp_adam,
-        mars_pgm_adam,
-        spd_adam,
-        digrap_adam,
-    )
-}
+LINKS = (l2_sp_adam, mars_sp_adam, mars_pgm_adam, spd_adam, digrap_adam)
+FACTORIES = {f.__name__: f for f in (with_ftp, ftp_adamw, ftp_sgd, *LINKS)}
 
 
-def alias(name: str, **kwargs: float) -> dict[str, object]:
+def alias(name, wrapper=None, wrapper_kwargs=None, **kwargs):
     return {
         "opt_name": name,
         "opt_kwargs": kwargs,
-        "wrapper_name": None,
-        "wrapper_kwargs": None,
+        "wrapper_name": wrapper,
+        "wrapper_kwargs": wrapper_kwargs,
     }
 
 
-def wrapped(name: str, ftp_kwargs: dict[str, object], **kwargs: float):
-    return {
-        "opt_name": name,
-        "opt_kwargs": kwargs,
-        "wrapper_name": "with_ftp",
-        "wrapper_kwargs": {"axes": LeafAxes(rows=0), **ftp_kwargs},
-    }
+def wrapped(name, ftp_kwargs, **kwargs):
+    return alias(name, "with_ftp", {"axes": LeafAxes(rows=0), **ftp_kwargs}, **kwargs)
 
 
 # With these rates the base optimizers themselves converge on all of optax's targets.

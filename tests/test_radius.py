@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+import layouts
+import numpy_reference as reference
 import trees
-from ftp_optax import LeafAxes, ftp, mars_pgm, with_ftp
+from ftp_optax import ftp, mars_pgm, with_ftp
 
 SHAPES = {"a": (4, 3), "b": (3,)}
 
@@ -91,12 +93,17 @@ def test_published_and_active_differ_once_a_row_is_unbound():
     np.testing.assert_allclose(radius("active"), 0.05 + 1e-2 * 1.0, 1e-5)
 
 
-def test_the_published_form_is_the_default():
-    params = trees.random_tree({"kernel": (3, 4)})
-    grads = trees.gradients(params, 10)
-    stated = with_ftp(optax.adamw(0.1), hypergradient="published")
-    default = trees.feed(with_ftp(optax.adamw(0.1)), params, grads)
-    trees.assert_same(default, trees.feed(stated, params, grads))
+class Util:
+    """A transformation of optax for one radius, which the first step does not train."""
+
+    def __init__(self, optimizer):
+        self.update = jax.jit(optimizer.update)
+        _, self.state = self.update(0.0, optimizer.init(0.0), 0.0)
+
+    def __call__(self, gamma, gradient, t):
+        del t
+        step, self.state = self.update(gradient, self.state, gamma)
+        return gamma + float(step)
 
 
 @pytest.mark.parametrize(
@@ -111,51 +118,18 @@ def test_the_published_form_is_the_default():
     ids=["sgd", "sgd schedule", "lion", "adam schedule", "clipped adam"],
 )
 def test_any_optax_transformation_trains_the_radii(make):
-    """A loop over the definition, with the radii in a vector of their own."""
-    radius_optimizer = make()
-    kappa, eps = 0.5, 1e-8
-    params = trees.random_tree({"a": (4, 3), "b": (5,)}, seed=1)
-    grads = trees.gradients(params, 12)
-    tx = with_ftp(optax.sgd(0.05), kappa, radius_optimizer=radius_optimizer)
-    ours = trees.steps(tx, params, grads)
-
-    sum_within = {"a": lambda x: x.sum(0), "b": lambda x: x.sum(keepdims=True)}
-    w = {k: np.asarray(v) for k, v in params.items()}
-    w0, c_prev = dict(w), {k: np.zeros_like(v) for k, v in w.items()}
-    gamma = jnp.full((2,), eps, jnp.float32)
-    radius_state = radius_optimizer.init(gamma)
-    for g, (ours_now, state) in zip(grads, ours, strict=True):
-        n_prev = {k: sum_within[k](np.abs(c)) + eps for k, c in c_prev.items()}
-        h = [float((sum_within[k](g[k] * c_prev[k]) / n_prev[k]).sum()) for k in w]
-        h = jnp.asarray([kappa * x if x > 0 else x for x in h], jnp.float32)
-        c = {k: w[k] - 0.05 * np.asarray(g[k]) - w0[k] for k in w}
-        n = {k: sum_within[k](np.abs(x)) + eps for k, x in c.items()}
-        step, radius_state = radius_optimizer.update(h, radius_state, gamma)
-        gamma = jnp.clip(gamma + step, eps, jnp.stack([x.max() for x in n.values()]))
-        for i, k in enumerate(w):
-            w[k] = w0[k] + np.clip(float(gamma[i]) / n[k], 0, 1) * c[k]
-        c_prev = c
-        for k in w:
-            np.testing.assert_allclose(ours_now[k], w[k], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(state[1].radii, gamma, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize(
-    "radius_optimizer",
-    [optax.sgd(1.0), None, optax.lion(1e-3, weight_decay=0.0)],
-    ids=["sgd", "adam", "lion"],
-)
-def test_at_kappa_zero_no_positive_hypergradient_counts(radius_optimizer, scale):
-    # The steps lead away from the anchor while the gradient calls them back.
-    params = {"w": jnp.zeros((6,))}
-    steps, grad = {"w": 0.01 * jnp.ones(6)}, {"w": scale * jnp.ones(6)}
-    tx = ftp(0.0, radius_optimizer=radius_optimizer, initial_radius=1e-4)
-    state = tx.init(params)
-    for _ in range(5):
-        updates, state = tx.update(steps, state, params, grad=grad)
-        params = optax.apply_updates(params, updates)
-        np.testing.assert_array_equal(state.radii, np.float32(1e-4))
+    references, state = layouts.assert_agree(
+        with_ftp(optax.sgd(0.05), 0.5, radius_optimizer=make(), axes=layouts.AXES),
+        lambda key, w: reference.WithFTP(
+            reference.SGD(0.05),
+            reference.FastTrainableProjection(w, 0.5, adam_util=Util(make())),
+        ),
+        layouts.draw(1),
+        trees.gradients(layouts.draw(1), 12),
+        atol=1e-5,
+    )
+    by_hand = [references[key].method.gamma for key in sorted(references)]
+    np.testing.assert_allclose(state[1].radii, by_hand, rtol=1e-4, atol=1e-7)
 
 
 def test_kappa_scales_positive_hypergradients_and_no_others():
@@ -184,26 +158,6 @@ def test_a_radius_that_would_fall_below_0_stays_at_1e_8():
     np.testing.assert_array_equal(state.radii, np.float32(1e-8))
 
 
-def test_the_frobenius_norm_is_that_of_the_whole_leaf():
-    params = trees.random_tree({"kernel": (3, 4), "stack": (2, 3, 4)}, seed=2)
-    axes = {"kernel": LeafAxes(rows=1), "stack": LeafAxes(rows=2, layers=0)}
-    tx = with_ftp(
-        optax.sgd(0.1),
-        norm="frobenius",
-        axes=axes,
-        radius_optimizer=optax.set_to_zero(),
-        initial_radius=0.05,
-    )
-    grads = trees.gradients(params, 1)
-    after, _ = trees.feed(tx, params, grads)
-    for name, index in (("kernel", ...), ("stack", 0), ("stack", 1)):
-        moved = (after[name] - params[name])[index]
-        step = -0.1 * grads[0][name][index]
-        np.testing.assert_allclose(jnp.linalg.norm(moved), 0.05, rtol=1e-5)
-        expected = 0.05 * step / jnp.linalg.norm(step)
-        np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-6)
-
-
 def test_the_frobenius_norm_has_a_derivative_at_the_anchor():
     params = {"kernel": jnp.ones((3, 4))}
     tx = mars_pgm(1.0, norm="frobenius")
@@ -215,3 +169,42 @@ def test_the_frobenius_norm_has_a_derivative_at_the_anchor():
 
     # Within the radius the projection is the identity.
     np.testing.assert_allclose(jax.grad(moved)(still)["kernel"], 1.0, rtol=1e-6)
+
+
+# ---- What radii are kept from: for how long, and from what size on ------------------
+
+
+def radius_after(sizes):
+    """The radius of a leaf, trained at 1e-3 by gradients of one sign and these sizes.
+
+    The first finds the leaf at its anchor and moves no radius.
+    """
+    tx = ftp(radius_optimizer=optax.sgd(1e-3), initial_radius=0.05)
+    params, step = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+
+    def update(state, size):
+        grad = {"w": jnp.full(2, -size)}
+        return tx.update(step, state, params, grad=grad)[1], None
+
+    state, _ = jax.lax.scan(update, tx.init(params), jnp.asarray(sizes, jnp.float32))
+    return float(state.radii[0])
+
+
+def grown(by):
+    return pytest.approx(0.05 + 1e-3 * by, rel=1e-4)
+
+
+def test_a_spike_is_one_beside_the_largest_of_late():
+    assert radius_after([1.0, 1.0, 1e-3, 50.0]) == grown(51.001)
+    assert radius_after([1.0, 1.0, 1e-3, 150.0]) == grown(1.001)
+
+
+def test_the_largest_is_forgotten_over_a_thousand_steps():
+    assert radius_after([1.0, 1.0, *[1e-3] * 1000, 50.0]) == grown(2.0)
+
+
+@pytest.mark.parametrize("size", [np.nan, np.inf, 1e25])
+def test_what_is_no_number_of_use_is_forgotten_at_once(size):
+    assert radius_after([1.0, size, 1.0, 1e6]) == grown(1.0)
+    assert radius_after([1.0, 1.0, size, 1e6]) == grown(1.0)
+    assert radius_after([1.0, 1.0, size, 50.0]) == grown(51.0)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numpy_reference as reference
+import trees
 from ftp_optax import radii, torch_axes, with_ftp
 
 STEPS = 12
@@ -38,20 +39,10 @@ TREES = st.recursive(
     lambda children: (
         st.lists(children, min_size=1, max_size=2)
         | st.dictionaries(st.sampled_from("abc"), children, min_size=1, max_size=2)
-        | st.tuples(children, st.none())
+        | st.tuples(children, st.none()).map(list)  # the only tuples are shapes
     ),
     max_leaves=4,
 )
-
-
-def is_shape(node):
-    # A tuple of integers is a shape; any other tuple is a node of the tree.
-    return isinstance(node, tuple) and all(isinstance(size, int) for size in node)
-
-
-def draw_tree(shapes, rng, scale=1.0):
-    draw = lambda shape: np.float32(scale * rng.normal(size=shape))
-    return jax.tree.map(draw, shapes, is_leaf=is_shape)
 
 
 def as_rows(x):
@@ -67,33 +58,22 @@ def as_rows(x):
     seed=st.integers(0, 2**16),
 )
 def test_parameters_and_radii_agree_with_the_reference(shapes, kappa, optimizer, seed):
-    rng = np.random.default_rng(seed)
     ours, make_theirs = OPTIMIZERS[optimizer]
-    params = jax.tree.map(jnp.asarray, draw_tree(shapes, rng))
+    params = trees.random_tree(shapes, seed)
     tx = with_ftp(ours, kappa, axes=torch_axes)
     state = tx.init(params)
     weights = [as_rows(p) for p in jax.tree.leaves(params)]
-    methods = [reference.FastTrainableProjection(w, kappa) for w in weights]
-    bases = [make_theirs() for _ in weights]
+    project = reference.FastTrainableProjection
+    by_hand = [reference.WithFTP(make_theirs(), project(w, kappa)) for w in weights]
     update = jax.jit(tx.update)
-    # A pull that changes its direction makes radii grow and shrink.
-    pull = draw_tree(shapes, rng)
-    for t in range(STEPS):
-        drift = 1.0 if t < 8 else -1.0
-        grads = jax.tree.map(
-            lambda p, noise, drift=drift: jnp.asarray(drift * p + noise),
-            pull,
-            draw_tree(shapes, rng, scale=0.5),
-        )
+    for grads in trees.gradients(params, STEPS, seed + 1):
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         gammas = list(radii(state, params, axes=torch_axes).values())
         for i, g in enumerate(jax.tree.leaves(grads)):
-            step = bases[i](weights[i], as_rows(g))
-            weights[i] = methods[i].step(weights[i], step, as_rows(g))
-            np.testing.assert_allclose(
-                gammas[i], methods[i].gamma, rtol=1e-3, atol=1e-6
-            )
+            weights[i] = by_hand[i].step(weights[i], as_rows(g))
+            gamma = by_hand[i].method.gamma
+            np.testing.assert_allclose(gammas[i], gamma, rtol=1e-3, atol=1e-6)
             np.testing.assert_allclose(
                 as_rows(jax.tree.leaves(params)[i]), weights[i], rtol=2e-5, atol=1e-5
             )

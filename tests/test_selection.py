@@ -22,15 +22,6 @@ def constrained(**options):
     return sorted(radii(tx.init(PARAMS), PARAMS))
 
 
-def test_leaves_are_named_by_their_joined_path():
-    assert constrained() == [
-        "head/bias",
-        "head/kernel",
-        "layers/0/kernel",
-        "layers/1/kernel",
-    ]
-
-
 @pytest.mark.parametrize(
     ("exclude", "expected"),
     [
@@ -42,25 +33,6 @@ def test_leaves_are_named_by_their_joined_path():
 )
 def test_exclude_searches_the_paths(exclude, expected):
     assert constrained(exclude=exclude) == expected
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        {"layers": True, "head": False},
-        {"layers": [True, True], "head": {"kernel": False, "bias": False}},
-        lambda params: jax.tree.map(
-            lambda p: p.shape[0] == p.shape[-1] or p.ndim < 2, params
-        ),
-    ],
-    ids=["prefix", "full", "callable"],
-)
-def test_mask_follows_optax(mask):
-    found = constrained(mask=mask)
-    if callable(mask):
-        assert found == ["head/bias", "layers/1/kernel"]
-    else:
-        assert found == ["layers/0/kernel", "layers/1/kernel"]
 
 
 def test_mask_and_exclude_both_apply():
@@ -77,11 +49,6 @@ class Attention:
 
 
 ONES = jnp.ones((2, 2))
-
-
-def test_a_module_with_an_attribute_called_value_keeps_its_name():
-    params = Attention(ONES, ONES, ONES)
-    assert list(radii(with_ftp(SGD).init(params), params)) == ["query", "key", "value"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,12 @@
 """Every method within optax's wrappers, schedules and tree tools."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 
-import ftp_optax
 import methods
 import trees
-from ftp_optax import with_ftp
 from methods import SGD, each_distinct
 from trees import assert_close, assert_same, gradients
 
@@ -166,17 +162,3 @@ def test_map_params_treats_excluded_leaves_as_masked_ones(name):
     assert_same(rest(doubled), rest(state))
     with pytest.raises(ValueError, match="MaskedNode"):
         optax.tree.map_params(tx, lambda v, w: w, state, params)
-
-
-def test_inject_hyperparams_takes_callables_for_axes_and_mask_beside_a_schedule():
-    stacked = {"blocks": {"kernel": jnp.ones((3, 4, 4))}}
-    axes = functools.partial(ftp_optax.flax_axes, scanned="^blocks/")
-    tx = optax.inject_hyperparams(with_ftp, static_args=("axes", "mask"))(
-        optax.adamw(1e-2),
-        kappa=optax.linear_schedule(0.0, 1.0, 2),
-        axes=axes,
-        mask=lambda params: jax.tree.map(lambda _: True, params),
-    )
-    _, state = trees.feed(tx, stacked, [stacked] * 2)
-    assert float(state.hyperparams["kappa"]) == 0.5
-    assert ftp_optax.radii(state, stacked, axes=axes)["blocks/kernel"].shape == (3,)

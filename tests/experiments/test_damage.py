@@ -184,12 +184,15 @@ def test_a_run_goes_on_when_a_disk_is_no_longer_read_only(small_disk, runs, caps
 
 
 @pytest.mark.usefixtures("hooks")
-@pytest.mark.parametrize("out", ["file/run", "x" * 300, "nul\0"])
+@pytest.mark.parametrize("out", ["file", "file/run", "x" * 300, "nul\0"])
 def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
     (tmp_path / "file").touch()
     job = lambda: train.run(small_config(), folder_of(f"{tmp_path}/{out}"), QUIET)
     assert ending("job", job) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    refused = f"job: --out: expected a folder, or none yet; {tmp_path}/file is a file."
+    assert (said == f"{refused}\n") == (out == "file")
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(small_disk):

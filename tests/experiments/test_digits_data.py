@@ -63,7 +63,10 @@ def test_every_split_holds_its_drawings_as_grey_rgb(split, images):
         assert sorted(read) == expected
 
 
-def test_no_image_is_in_two_roles():
+def test_no_image_is_in_two_roles_and_every_digit_in_each_alike():
+    for split in digits.load_splits().values():
+        shares = np.bincount(split.labels) / len(split.labels)
+        np.testing.assert_allclose(shares, 0.1, atol=0.011)
     by_split = {name: set(split.source) for name, split in digits.splits().items()}
     roles = [by_split[name] for name in ("broad", "train", "val", "clean")]
     assert len(set.union(*roles)) == sum(map(len, roles)) == 1797

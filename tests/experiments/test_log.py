@@ -2,19 +2,17 @@
 
 import io
 import re
-import struct
 import time
 
 import jax
 import pytest
 from rich.console import Console
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments import train
-from experiments.progress import Display, Interrupted
+from experiments.progress import Display
 from experiments.run_folder import Log
 from experiments.tasks.classification import TASK
-from mocked_runs import QUIET, small_config, stop_at
+from mocked_runs import QUIET, scalar_steps, small_config
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
 
@@ -94,41 +92,6 @@ def test_a_run_that_diverged_stays_so_when_it_goes_on(tmp_path):
     again = Log(tmp_path, 1, saved.saved())
     again.close()
     assert again.diverged
-
-
-def scalar_steps(folder, tag):
-    """The steps that TensorBoard shows of a scalar."""
-    events = []
-    for file in folder.iterdir():
-        content, place = file.read_bytes(), 0
-        while place < len(content):  # a length, its checksum, an event, its checksum
-            (length,) = struct.unpack_from("<Q", content, place)
-            event = content[place + 12 : place + 12 + length]
-            events.append(Event.FromString(event))
-            place += length + 16
-    steps = []
-    for event in sorted(events, key=lambda event: event.wall_time):
-        if event.session_log.status == SessionLog.START:
-            steps = [step for step in steps if step < event.step]
-        steps += [event.step for value in event.summary.value if value.tag == tag]
-    return steps
-
-
-def test_tensorboard_shows_every_step_of_a_run_that_went_on(tmp_path, monkeypatch):
-    config = small_config(method="fine-tune", steps=7)
-    stop_at(monkeypatch, 4)
-    with pytest.raises(Interrupted):
-        train.run(config, tmp_path / "run", QUIET)
-    train.run(config, tmp_path / "run", QUIET)
-    assert scalar_steps(tmp_path / "run/tensorboard", "train/loss") == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-    ]
 
 
 def test_tensorboard_hides_what_was_logged_after_the_last_checkpoint(tmp_path):

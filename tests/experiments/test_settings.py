@@ -87,12 +87,6 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
     assert [drawn[f"cifar10:{split}"]["flip"] for split in ("train", "test")] == [1, 0]
 
 
-def test_random_weights_are_said_to_be_wanted(tmp_path):
-    record = train.run(small_config(), tmp_path / "run", QUIET)
-    assert record["config"]["io"]["weights"] == "random"
-    assert set_up(small_config(seed=3)).origin.seed == 3
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,10 +102,7 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"io.weights": None}, "io.weights: expected a file, .* or 'random'"),
         ({"start": "loaded head"}, "io.weights: a loaded head needs a file"),
         ({"method": "ftp", "strength": 1.5}, r"strength: .* in \[0, 1\], got 1.5"),
-        (
-            {"method": "spd", "strength": -1.0},
-            r"strength: .* finite number from 0 on, got -1",
-        ),
+        ({"method": "spd", "strength": -1.0}, "strength: .* from 0 on, got -1"),
         ({"method": "ftp", "trained_from": "runs/x"}, "trained_from: ftp trains by"),
         ({"label_smoothing": 7.0}, r"label_smoothing: .* in \[0, 1\], not 1, got 7"),
         ({"label_smoothing": 1.0}, r"label_smoothing: .* in \[0, 1\], not 1, got 1"),
@@ -134,18 +125,9 @@ def test_random_weights_are_said_to_be_wanted(tmp_path):
         ({"wise_alphas": (0.5, 3.0)}, r"wise_alphas: .* in \[0, 1\], got 3"),
         ({"data.scale": (1.0, 0.5)}, "data.scale: expected shares of the area"),
         ({"evaluation.limit": -3}, "evaluation.limit: expected a whole number from 0"),
-        (
-            {"evaluation.corruptions": ("foggy",)},
-            "evaluation.corruptions: .*Did you mean 'fog'",
-        ),
-        (
-            {"evaluation.severities": (6,)},
-            "evaluation.severities: expected one of 1, 2, 3, 4, 5",
-        ),
-        (
-            {"evaluation.corruptions": ("fog",)},
-            "data.image_size: corruptions need 32 pixels",
-        ),
+        ({"evaluation.corruptions": ("foggy",)}, "corruptions: .*Did you mean 'fog'"),
+        ({"evaluation.corruptions": ("fog",)}, "image_size: corruptions need 32 pix"),
+        ({"evaluation.severities": (6,)}, "severities: expected one of 1, 2, 3, 4, 5"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(changes, message, tmp_path):

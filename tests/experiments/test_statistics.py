@@ -1,10 +1,6 @@
 import math
 
 import numpy as np
-import pytest
-
-pytest.importorskip("scipy", reason="needs the extra `experiments`")
-
 from scipy import stats
 
 from experiments.statistics import interval, wilson

@@ -14,7 +14,7 @@ import pytest
 from experiments import records, train
 from experiments.cli import ending
 from experiments.progress import SIGNALS, Interrupted, stop_at_once
-from mocked_runs import QUIET, in_a_child, same, small_config, stop_at
+from mocked_runs import QUIET, in_a_child, same, scalar_steps, small_config, stop_at
 
 pytestmark = pytest.mark.usefixtures("mocked_data")
 
@@ -33,6 +33,8 @@ def test_a_run_that_is_told_to_stop_goes_on_with_the_same_numbers(
     assert not (tmp_path / "parts/metrics.json").exists()
     same(whole, train.run(config, tmp_path / "parts", QUIET))
     assert len(taken) == 7
+    told = scalar_steps(tmp_path / "parts/tensorboard", "train/loss")
+    assert told == [*range(1, 8)]
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path):

@@ -108,17 +108,6 @@ def test_a_seed_that_tuned_is_not_run_again_unless_the_last_runs_differ(
     assert file.read_bytes() == whole
 
 
-def test_a_run_whose_line_was_torn_is_taken_up_again(tmp_path):
-    few = study(methods=("ftp",), final_seeds=())
-    sweep.sweep(few, tmp_path, QUIET)
-    file = tmp_path / studies.FILE
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-20])
-    assert len(studies.read(file)) == 1
-    sweep.sweep(few, tmp_path, QUIET)
-    assert file.read_bytes() == whole
-
-
 def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
     with pytest.raises(SettingError, match=r"config: .* of one run; .*experiments.tr"):
         sweep.sweep(small_config(), tmp_path / "sweep", QUIET)
@@ -140,10 +129,7 @@ def test_a_run_is_not_swept_and_a_study_is_not_trained(tmp_path):
         ({"settings": {"ftp": ((1e-3, 0.0),) * 2}}, "settings.ftp: .* given twice"),
         ({"settings": {"ftp": ((-1e-3, 0.0),)}}, "settings.ftp: .* from 0 on, got -0"),
         ({"settings": {"ftp": ((1e-3, 2.0),)}}, r"settings.ftp: .*\[0, 1\], got 2"),
-        (
-            {"settings": {"fine-tune": ((1e-3, 2.0),)}},
-            "settings.fine-tune: .* has none",
-        ),
+        ({"settings": {"fine-tune": ((1e-3, 2.0),)}}, "settings.fine-tune: .*none"),
         ({"tune": {"recipe": {"step": 9}}}, "recipe.step: there is no such option"),
         ({"tune": {"steps": 9}}, "steps: there is no such option"),
     ],
@@ -184,10 +170,7 @@ def test_a_part_of_a_study_is_named_in_words_and_the_study_goes_on_from_it(tmp_p
     [
         ({"methods": ["ftpp"]}, "--methods: expected one of .*Did you mean 'ftp'"),
         ({"methods": ["spd"]}, "settings: expected one of .*; got 'spd'"),
-        (
-            {"budget": 3},
-            "--budget: expected at most the 2 settings of fine-tune, got 3",
-        ),
+        ({"budget": 3}, "--budget: .* at most the 2 settings of fine-tune, got 3"),
         ({"budget": 0}, "--budget: expected a whole number from 1 on, got 0"),
         ({"given": ["ftpp=1:1"]}, "--settings: expected one of .*Did you mean 'ftp'"),
         ({"given": ["ftp=1;1"]}, "--settings: expected METHOD=RATE.*got 'ftp=1;1'"),

@@ -78,10 +78,7 @@ def test_a_finished_run_has_a_head_as_well(published, tmp_path):
     ("changes", "message"),
     [
         ({"rows": {"3": (5,)}}, "head_rows: .* 0 to 5 for the class '0', got"),
-        (
-            {"rows": {"3": (6,), "0": (1,)}},
-            "rows from 0 to 5 .* class '3', got .6",
-        ),
+        ({"rows": {"3": (6,), "0": (1,)}}, "rows from 0 to 5 .* class '3', got .6"),
         ({"rows": {"3": (-1,), "0": (1,)}}, "head_rows.3: expected a whole number"),
         ({"rows": {"3": (), "0": (1,)}}, "head_rows.3: expected at least one"),
         ({"rows": {"3": "5", "0": (1,)}}, "head_rows.3: expected a tuple"),

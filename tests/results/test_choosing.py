@@ -14,6 +14,7 @@ from study_numbers import (
     STEP,
     apart,
     both,
+    both_apart,
     group,
     loss,
     means,
@@ -41,8 +42,8 @@ def choosing():
     count = len(radius(high[0]))
     yield f"({counts[0]} and {counts[1]} of {count} radii have collapsed)"
     yield f"a linear probe, {means(new('linear-probe', stage='tune'))}."
-    gap = [apart(rates, new("fine-tune"), key) for key in ("id", "ood")]
-    yield f"it is {both(rates)} (1e-2, κ 1), {' / '.join(gap)} above"
+    gap = both_apart(rates, new("fine-tune"))
+    yield f"it is {both(rates)} (1e-2, κ 1), {gap} above"
     yield f"and {apart(rates, new('ftp'), 'id')} of ID above FTP at 1e-3"
     yield f"*collapsed* if it is below {STEP} there"
     yield f"radii, of {len(radius(trial(PROBED, 'ftp')))}:"

@@ -22,6 +22,7 @@ from study_numbers import (
     STEP,
     apart,
     both,
+    both_apart,
     drift,
     group,
     means,
@@ -31,6 +32,7 @@ from study_numbers import (
     problems,
     radius,
     span,
+    spans,
     stuck,
     study,
     trial,
@@ -43,10 +45,8 @@ def in_short():
     probed = MOBILE.format("probed")
     ft = lambda name: trial(name, "fine-tune")
     yield f"{apart(new('ftp'), new('fine-tune'), 'id', '+')} ID, OOD not clear; at"
-    pair = [apart(rates, new("fine-tune"), k, "+") for k in ("id", "ood")]
-    yield f"the higher rate that suits it {' / '.join(pair)}"
-    pair = [apart(new("ftp"), new("linear-probe"), k, "+") for k in ("id", "ood")]
-    yield f"the probe: {' / '.join(pair)}"
+    yield f"the higher rate that suits it {both_apart(rates, new('fine-tune'), '+')}"
+    yield f"the probe: {both_apart(new('ftp'), new('linear-probe'), '+')}"
     name = MOBILE.format("new")
     gap = apart(trial(name, "ftp"), trial(name, "wise-ft"), "ood", "+")
     yield f"WiSE-FT: {gap} OOD"
@@ -80,14 +80,11 @@ def pacs_new():
     yield "({:.1g} and {:.1g}; {:.2g} in the third)".format(*held)
     rates = trial(RATES, "ftp")
     yield f"ID validation chooses 1e-2, κ 1: {both(rates)} at 96 pixels"
-    gap = [apart(rates, new("fine-tune"), key) for key in ("id", "ood")]
-    yield f"{apart(rates, ftp, 'id')} points of ID above FTP at 1e-3, {' / '.join(gap)}"
-    gap = [apart(rates, new("partial"), key, "+") for key in ("id", "ood")]
-    yield f"partial fine-tuning ({' / '.join(gap)})"
-    gap = [apart(rates, new("tpgm"), key, "+") for key in ("id", "ood")]
-    yield f"from TPGM ({' / '.join(gap)})"
-    gap = [apart(new("linear-probe"), rates, key) for key in ("id", "ood")]
-    yield f"The probe stays ahead by {' / '.join(gap)}"
+    gap = both_apart(rates, new("fine-tune"))
+    yield f"{apart(rates, ftp, 'id')} points of ID above FTP at 1e-3, {gap}"
+    yield f"partial fine-tuning ({both_apart(rates, new('partial'), '+')})"
+    yield f"from TPGM ({both_apart(rates, new('tpgm'), '+')})"
+    yield f"The probe stays ahead by {both_apart(new('linear-probe'), rates)}"
     counts = stuck(rates)
     yield f"Of {len(radius(rates))} radii {min(counts)} to {max(counts)} have collapsed"
     yield f"At 1e-3 fine-tuning ends at {means(tune('fine-tune', 1e-3))} (ID / OOD)"
@@ -95,8 +92,7 @@ def pacs_new():
     spd = [means(tune("spd", 1e-3, s)) for s in (1.0, 0.3)]
     yield f"SPD at {spd[0]} and {spd[1]}; FTP at"
     held = [tune("ftp", 1e-3, kappa) for kappa in (0.0, 0.5, 1.0)]
-    spans = [span([t.mean(key) for t in held], 1) for key in ("id", "ood")]
-    yield f"FTP at {' / '.join(spans)}"
+    yield f"FTP at {spans(held, 1)}"
     moved = [drift(tune(m, *s), last, 2) for m, *s in (("fine-tune", 1e-3), ("ftp",))]
     yield f"moves by {moved[0]} (the largest L1 norm of a row) under fine-tuning, by"
     yield f"under fine-tuning, by {moved[1]} under FTP"
@@ -193,19 +189,16 @@ def mobile():
     above = [over_start(FROZEN, "ftp", key, "") for key in ("id", "ood")]
     yield f"FTP at 3e-4, κ 0, has {both(ftp)}, against the start {' / '.join(above)}"
     yield f"fine-tuning at 3e-4 has {both(plain)}."
-    spans = [
-        span([t.mean(k) for t in group(FROZEN, "tune").of("ftp")])
-        for k in ("id", "ood")
-    ]
-    yield f"FTP's six settings are at {' / '.join(spans)} (one seed)"
-    spans = [span([t.mean(k) for t in tuned.of("ftp")]) for k in ("id", "ood")]
-    yield f"{' / '.join(spans)} without."
-    high = [t for t in group(FROZEN, "tune").of("fine-tune") if t.rate >= 1e-3]
-    (share,) = {f"{100 * t.mean('id'):.0f}" for t in high}
-    held = [t for t in group(FROZEN, "tune").of("ftp") if t.rate >= 1e-3]
-    spans = [span([t.mean(k) for t in held]) for k in ("id", "ood")]
+    frozen = group(FROZEN, "tune")
+    yield f"FTP's six settings are at {spans(frozen.of('ftp'))} (one seed)"
+    yield f"{spans(tuned.of('ftp'))} without."
+    plain, held = (
+        [t for t in frozen.of(method) if t.rate >= 1e-3]
+        for method in ("fine-tune", "ftp")
+    )
+    (share,) = {f"{100 * t.mean('id'):.0f}" for t in plain}
     yield f"now falls to {share} % from 1e-3 on"
-    yield f"where FTP stands at {' / '.join(spans)}"
+    yield f"where FTP stands at {spans(held)}"
 
 
 def camvid():
@@ -224,8 +217,7 @@ def camvid():
     yield f"fine-tuning falls to {at('fine-tune', 1e-3)} (ID / corrupted"
     yield f"SPD to {at('spd', 1e-3, 0.3)}, at 3e-4 L2-SP to {at('l2-sp', 3e-4, 0.01)}"
     for method, said in (("ftp", "FTP stands at"), ("tpgm", "TPGM at")):
-        spans = [span([t.mean(k) for t in tuned.of(method)], 1) for k in keys]
-        yield f"{said} {' / '.join(spans)}"
+        yield f"{said} {spans(tuned.of(method), 1, keys)}"
     best = trial(CAMVID, "ftp", 3e-4, 0.5, stage="tune")
     yield f"the best, {100 * best.mean('corruption'):.1f}, at the same ID test"
     counts = {

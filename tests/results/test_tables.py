@@ -89,22 +89,20 @@ def test_the_tables_of_methods(number, where):
 
 @pytest.mark.parametrize(("number", "head"), [(0, "new"), (2, "probed")])
 def test_the_grids_of_rates(number, head):
-    _, *rows = [*tables("choosing.md")][number]
-    name = KAPPA.format(head)
-    study_of_all = f"pacs-resnet18-trunk-{head}"
-    for rate, tuned, *projected in rows:
+    def found(*setting):
+        """Of the grid over kappa, or else of the study of all methods."""
         try:
-            fine_tuned = trial(name, "fine-tune", float(rate), stage="tune")
+            return trial(KAPPA.format(head), *setting, stage="tune")
         except ValueError:
-            fine_tuned = trial(study_of_all, "fine-tune", float(rate), stage="tune")
-        assert tuned == means(fine_tuned)
+            return trial(f"pacs-resnet18-trunk-{head}", *setting, stage="tune")
+
+    _, *rows = [*tables("choosing.md")][number]
+    for rate, tuned, *projected in rows:
+        assert tuned == means(found("fine-tune", float(rate)))
         for kappa, cell in zip((0.0, 0.5, 1.0), projected, strict=True):
-            try:
-                found = trial(name, "ftp", float(rate), kappa, stage="tune")
-            except ValueError:
-                found = trial(study_of_all, "ftp", float(rate), kappa, stage="tune")
-            counted = f" ({stuck(found)[0]})" if head == "probed" else ""
-            assert cell == means(found) + counted, (rate, kappa)
+            ftp = found("ftp", float(rate), kappa)
+            counted = f" ({stuck(ftp)[0]})" if head == "probed" else ""
+            assert cell == means(ftp) + counted, (rate, kappa)
 
 
 def test_the_table_of_remedies():

@@ -14,7 +14,6 @@ import threading
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="needs the extra `experiments`")
 constants = pytest.importorskip("huggingface_hub.constants")
 
 from experiments.models import hub

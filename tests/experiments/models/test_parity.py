@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="needs the extra `experiments`")
 REASON = "parity needs torch and transformers of the extra `parity`"
 torch = pytest.importorskip("torch", reason=REASON)
 transformers = pytest.importorskip("transformers", reason=REASON)

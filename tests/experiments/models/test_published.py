@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="needs the extra `experiments`")
 linear_model = pytest.importorskip(
     "sklearn.linear_model", reason="needs the extra `experiments`"
 )

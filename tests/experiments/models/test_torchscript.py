@@ -6,8 +6,6 @@ import zipfile
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="needs the extra `experiments`")
-
 from experiments.models.files import WeightsError, contents, values
 
 NUMBERS = np.arange(6, dtype=np.float16)

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="needs the extra `experiments`")
 tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers")
 
 import clip_files

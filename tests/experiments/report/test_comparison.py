@@ -30,11 +30,7 @@ def grouped(*records, stage=""):
     [
         ({"recipe": {"optimizer": "sgd"}}, "optimizer adamw", "optimizer sgd"),
         ({"recipe": {"weight_decay": 1e-4}}, "weight decay 0", "weight decay 0.0001"),
-        (
-            {"recipe": {"freeze_statistics": True}},
-            "freeze statistics off",
-            "freeze statistics on",
-        ),
+        ({"data": {"flip": False}}, "flip on", "flip off"),
         ({"data": {"scale": [0.5, 1]}}, "scale 0.7 1", "scale 0.5 1"),
         ({"model": {"dtype": "bfloat16"}}, "dtype float32", "dtype bfloat16"),
     ],
