@@ -207,9 +207,9 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     trained = planned._replace(
         method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
     )
-    folder = out / trained.stage / trained.name
-    if method.mixes and (folder / records.SELECTED).exists():
-        result.io.trained_from = str(folder)
+    run = out / trained.stage / trained.name
+    if method.mixes and (run / records.SELECTED).exists():
+        result.io.trained_from = str(run)
     if method.probes or method.mixes:  # a mixture of which would say nothing new
         result.evaluation.wise_alphas = ()
     return result
