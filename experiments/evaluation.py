@@ -14,7 +14,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.data.batches import Sizes, evaluation_batches
+from experiments.configs.base import Config
+from experiments.data.batches import Corruption, Sizes, evaluation_batches
 from experiments.data.sources import Source
 from experiments.methods import Params, holding, leaf_path, mixed
 from experiments.step import Placement, only_of, predict
@@ -33,44 +34,33 @@ class Domain(NamedTuple):
     Attributes:
       group: "id", "ood" or "corruption".
       source: where the images come from.
-      corruption: its name, or `None`.
-      severity: of the corruption, 1 to 5, or `None`.
-      own_classes: answer with the classes that occur in the source only, as is usual
-        for ImageNet-A and -R, which have 200 of 1000. Figures are much higher.
+      corruption: of the images, or `None`.
+      allowed: for each class whether it may be answered; `None`: any. That of the
+        classes that occur in the source only, as is usual for ImageNet-A and -R, which
+        have 200 of 1000, gives much higher figures.
     """
 
     group: str
     source: Source
-    corruption: str | None = None
-    severity: int | None = None
-    own_classes: bool = False
-
-    def allowed(self) -> np.ndarray | None:
-        """`(classes,)`, bool: what may be answered; `None` for anything."""
-        if not self.own_classes:
-            return None
-        return np.array(self.source.occurring)
+    corruption: Corruption | None = None
+    allowed: tuple[bool, ...] | None = None
 
 
-def domains(
-    tests: Mapping[str, Source],
-    id_name: str,
-    corruptions: Iterable[str] = (),
-    severities: Iterable[int] = (1, 2, 3, 4, 5),
-    own_classes: Iterable[str] = (),
-) -> dict[str, Domain]:
-    """The test sets by name, then `<id name>/<corruption>/<severity>`."""
-    own = set(own_classes)
-    result = {
-        name: Domain(
-            "id" if name == id_name else "ood", source, own_classes=name in own
-        )
-        for name, source in tests.items()
-    }
-    for name, severity in itertools.product(corruptions, severities):
-        result[f"{id_name}/{name}/{severity}"] = Domain(
-            "corruption", tests[id_name], name, severity
-        )
+def domains(tests: Mapping[str, Source], looked: Config) -> dict[str, Domain]:
+    """The test sets by name, then `<id name>/<corruption>/<severity>`.
+
+    Args:
+      tests: by name.
+      looked: the group `evaluation` of the configuration.
+    """
+    result = {}
+    for name, source in tests.items():
+        allowed = source.occurring if name in looked.own_classes else None
+        group = "id" if name == looked.id else "ood"
+        result[name] = Domain(group, source, allowed=allowed)
+    for corruption in itertools.product(looked.corruptions, looked.severities):
+        name = "/".join(map(str, (looked.id, *corruption)))
+        result[name] = Domain("corruption", tests[looked.id], corruption)
     return result
 
 
@@ -114,13 +104,8 @@ class Evaluator(NamedTuple):
 
     def measure(self, model: Model, domain: Domain) -> dict[str, float]:
         """The task's figures on one domain."""
-        batches = evaluation_batches(
-            domain.source,
-            self.sizes,
-            corruption=domain.corruption,
-            severity=domain.severity,
-        )
-        allowed = self.placement.replicated(domain.allowed())
+        batches = evaluation_batches(domain.source, self.sizes, domain.corruption)
+        allowed = domain.allowed and self.placement.replicated(np.array(domain.allowed))
         tallies = [
             _tally(
                 self.task, self.graphdef, *model, self.placement.batch(batch), allowed

@@ -114,7 +114,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
                 f" got {size}."
             )
     task = task_of(train.target)
-    _check_classes(recipe, train)
+    _check_classes(config, train)
     sizes = Sizes(
         evaluated.batch_size, tuple(data.image_size), data.resize, evaluated.limit
     )
@@ -132,13 +132,7 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
         shared=shared,
         train=train,
         validation=validation,
-        domains=evaluation.domains(
-            tests,
-            evaluated.id,
-            evaluated.corruptions,
-            evaluated.severities,
-            evaluated.own_classes,
-        ),
+        domains=evaluation.domains(tests, evaluated),
         origin=begins,
         start=start,
         evaluator=Evaluator(task, start.graphdef, sizes, placement),
@@ -180,19 +174,27 @@ def _sources(
     return train, validation, tests
 
 
-def _check_classes(recipe: Config, train: Source) -> None:
+# Options that need a label of a whole image.
+_OF_LABELS = (
+    *("recipe.mixup", "recipe.cutmix", "recipe.mask_classes"),
+    *("data.randaugment", "data.random_erasing"),
+)
+
+
+def _check_classes(config: Config, train: Source) -> None:
     """Raises a `SettingError` for an option that needs classes of another kind."""
-    name = task_of(train.target).name
-    if recipe.label_smoothing and not train.class_names:
+    name, smoothing = task_of(train.target).name, config.recipe.label_smoothing
+    if smoothing and not train.class_names:
         raise SettingError(
             f"recipe.label_smoothing: {name} has no classes to spread a target over;"
-            f" expected 0, got {recipe.label_smoothing}."
+            f" expected 0, got {smoothing}."
         )
-    for option in ("mixup", "cutmix", "mask_classes"):
-        if recipe[option] and train.target.dense:
+    options = records.flat(plain_dict(config))
+    for option in _OF_LABELS:
+        if options[option] and train.target.dense:
             raise SettingError(
-                f"recipe.{option}: {name} has no labels of whole images; expected"
-                f" {type(recipe[option])(0)}, got {recipe[option]}."
+                f"{option}: {name} has no labels of whole images; expected"
+                f" {type(options[option])(0)}, got {options[option]}."
             )
 
 
@@ -220,7 +222,6 @@ def iterators(setup: Setup) -> dict[str, Any]:
         image_size=tuple(data.image_size),
         seed=config.seed,
         workers=config.io.workers,
-        cache=config.io.cache,
     )
     changed = functools.partial(
         endless,

@@ -293,6 +293,6 @@ def _check_images(config: Config) -> None:
             f" got {tuple(data.image_size)}."
         )
     try:
-        corruptions.require()
+        corruptions.library()
     except ImportError as error:
         raise SettingError(f"evaluation.corruptions: {error}") from error
