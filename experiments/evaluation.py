@@ -17,12 +17,11 @@ from flax import nnx
 from experiments.configs.base import Config
 from experiments.data.batches import Corruption, Sizes, evaluation_batches
 from experiments.data.sources import Source
-from experiments.methods import Params, holding, leaf_path, mixed
+from experiments.methods import Model, Params, holding, leaf_path, mixed
 from experiments.step import Placement, only_of, predict
 from experiments.tasks.task import Metric, Task
 from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
 
-Model = tuple[Params, Params]  # its parameters, and the statistics of its batch norms
 Named = dict[str, jax.Array]  # path of a leaf -> float32 scalar
 
 # ---- Domains -----------------------------------------------------------------------

@@ -26,6 +26,7 @@ from ftp_optax import (
 )
 
 Params = Any  # nested dicts of float32 arrays
+Model = tuple[Params, Params]  # its parameters, and the statistics of its batch norms
 Number = float | jax.Array  # may be traced
 HeldOutLoss = Callable[[Params], jax.Array]
 

@@ -54,7 +54,7 @@ def extract(start: Any, source: Source, sizes: Sizes) -> Features:
     those that do not count are left out.
     """
     task, placement = task_of(source.target), Placement()
-    params, statistics = placement.replicated((start.params, start.statistics))
+    params, statistics = placement.replicated(start.model)
     vectors, targets = [], []
     for batch in evaluation_batches(source, sizes):
         placed = placement.batch(batch)

@@ -133,14 +133,11 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
     return record
 
 
-def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:
-    """Saves the parameters of a finished run, in place of older ones."""
-    _save(out / SELECTED, {"params": params, "statistics": statistics})
-
-
-def save_anchor(out: pathlib.Path, holding: Any) -> None:
-    """Saves what a method holds, for a run that goes on with it."""
-    _save(out / ANCHOR, {"holding": holding})
+def save(folder: pathlib.Path, content: Any) -> None:
+    """Saves arrays and their checksum, in place of older ones."""
+    with saving(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), content, force=True)
+    write_text(folder.with_suffix(".sha256"), checksum(folder))
 
 
 def load_anchor(run: pathlib.Path, like: Any) -> Any:
@@ -159,12 +156,6 @@ def load_anchor(run: pathlib.Path, like: Any) -> Any:
             " --config.io.keep_anchor=True."
         )
     return _restored(run / ANCHOR, {"holding": like})["holding"]
-
-
-def _save(folder: pathlib.Path, content: Any) -> None:
-    with saving(folder), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), content, force=True)
-    write_text(folder.with_suffix(".sha256"), checksum(folder))
 
 
 def _check(folder: pathlib.Path) -> None:

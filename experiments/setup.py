@@ -36,7 +36,6 @@ class Setup(NamedTuple):
       training: what is fixed about its steps.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
-      steps_per_epoch: how many.
       validate_every: steps between two validations.
     """
 
@@ -51,7 +50,6 @@ class Setup(NamedTuple):
     training: Training
     knobs: Knobs
     strength: Any
-    steps_per_epoch: int
     validate_every: int
 
     @property
@@ -150,7 +148,6 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
         ),
         knobs=Knobs(*placement.replicated(knobs)),
         strength=strength,
-        steps_per_epoch=per_epoch,
         validate_every=evaluated.validate_every or per_epoch,
     )
 

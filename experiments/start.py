@@ -21,7 +21,7 @@ from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.data.batches import Sizes
 from experiments.data.sources import Source, open_source
-from experiments.methods import METHODS, Params
+from experiments.methods import METHODS, Model, Params
 from experiments.models import weights
 from experiments.models.backbone import DECODERS
 from experiments.tasks import TARGETS, task_of
@@ -69,6 +69,11 @@ class Start(NamedTuple):
     statistics: Params
     layers: tuple[str, ...]
     new: tuple[str, ...]
+
+    @property
+    def model(self) -> Model:
+        """The params and the statistics."""
+        return self.params, self.statistics
 
 
 class Shared:

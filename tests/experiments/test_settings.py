@@ -57,8 +57,8 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
     assert hash(training) == hash(
         set_up(small_config(method="l2-sp", **chosen)).training
     )
-    epochs = set_up(small_config(steps=0, epochs=2))  # of three batches each
-    assert (epochs.steps_per_epoch, epochs.training.recipe.steps) == (3, 6)
+    epochs = set_up(small_config(steps=0, epochs=2)).training  # of three batches each
+    assert (epochs.steps_per_epoch, epochs.recipe.steps) == (3, 6)
 
 
 def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
