@@ -13,7 +13,7 @@ from experiments.models.layers import (
     batch_norm,
     max_pool,
     normalise,
-    pointwise_conv,
+    patch_conv,
 )
 from experiments.models.naming import TORCH, published
 
@@ -206,7 +206,7 @@ class _Layers:
     ) -> nnx.Conv:
         options = {"use_bias": not self._norm, **self._options}
         if size == stride == 1:
-            return pointwise_conv(features_in, features, **options)
+            return patch_conv(features_in, features, 1, **options)
         return nnx.Conv(
             features_in,
             features,
