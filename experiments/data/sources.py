@@ -111,16 +111,13 @@ class Source:
         part = Part(self.examples, places, labels[places])
         return dataclasses.replace(self, examples=part)
 
-    def cached(self) -> "Source":
-        """The same source; an image that was decoded once is kept, as uint8."""
-        return dataclasses.replace(self, examples=self.examples.keeping())
-
 
 def open_source(
     spec: str,
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
     targets: Sequence[Target] = (LABEL, MASK),
+    most_bytes: int = 0,
 ) -> Source:
     """Opens a split of a data set; a folder is checked first.
 
@@ -134,6 +131,7 @@ def open_source(
       source_dir: the folder with the images of a set of this project, or its parent
         where the folder is called as the data set. It is only read.
       targets: the first of them that a set of TFDS has is what there is to predict.
+      most_bytes: of images, as uint8, that are kept once they are decoded.
 
     Raises:
       DataError: if the spec is wrong or there is no such data; it says what to do.
@@ -146,8 +144,8 @@ def open_source(
         )
     data = _data_dir(data_dir)
     if name in DATA_SETS:
-        return _ours(spec, listed(spec, data, source_dir)[0])
-    return _of_tfds(spec, _built_in(name, data), split, targets)
+        return _ours(spec, listed(spec, data, source_dir)[0], most_bytes)
+    return _of_tfds(spec, _built_in(name, data), split, targets, most_bytes)
 
 
 def listed_anew(
@@ -175,7 +173,7 @@ def _data_dir(folder: str | os.PathLike | None) -> Path:
 # ---- Sets of this project ----------------------------------------------------------
 
 
-def _ours(spec: str, listing: Listing) -> Source:
+def _ours(spec: str, listing: Listing, most_bytes: int) -> Source:
     of_set = data_set(spec.partition(":")[0])
     held = {
         part: tfds.core.SplitInfo(part, [len(records)], 0, None)
@@ -193,7 +191,7 @@ def _ours(spec: str, listing: Listing) -> Source:
     if not records:
         raise DataError(f"{spec} cannot be read: it holds no images.")
     target = of_set.target
-    examples = Examples(records, target, target.name)
+    examples = Examples(records, target, target.name, most_bytes)
     return Source(spec, target, listing.class_names, of_set.ignore_label, examples)
 
 
@@ -214,7 +212,11 @@ def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
 
 
 def _of_tfds(
-    spec: str, builder: tfds.core.DatasetBuilder, split: str, targets: Sequence[Target]
+    spec: str,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    targets: Sequence[Target],
+    most_bytes: int,
 ) -> Source:
     features: Any = builder.info.features
     target, feature = next(
@@ -240,7 +242,9 @@ def _of_tfds(
         target=target,
         class_names=tuple(names or map(str, range(count)))[:ignore],
         ignore_label=ignore,
-        examples=Examples(_records(builder, split, feature), target, feature),
+        examples=Examples(
+            _records(builder, split, feature), target, feature, most_bytes
+        ),
     )
 
 
