@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from experiments.configs.base import get_config
 from experiments.files import (
@@ -34,15 +35,8 @@ ANCHOR = "anchor"  # of the last step, with the radii, where it is kept
 TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one level: `{"data.flip": True}`."""
-    options = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            options |= flat(value, f"{prefix}{key}.")
-        else:
-            options[f"{prefix}{key}"] = value
-    return options
+# A configuration as one level: `{"data.flip": True}`.
+flat = functools.partial(traverse_util.flatten_dict, sep=".")
 
 
 # ---- The folder of a run -----------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import FrozenConfigDict
 
 from experiments import evaluation, records
-from experiments.configs.base import Config, plain_dict
+from experiments.configs.base import Config
 from experiments.configs.values import SettingError
 from experiments.data.batches import Sizes, train_batches
 from experiments.data.sources import Source
@@ -81,7 +81,7 @@ class Setup(NamedTuple):
             "image_size": config.data.image_size[0],
             "metric": self.task.metric._asdict(),
             "layers": self.start.layers,
-            "config": plain_dict(config),
+            "config": config.to_dict(),
             "versions": versions("scikit-learn", "grain"),
             "machine": records.machine(),
         }
@@ -186,7 +186,7 @@ def _check_classes(config: Config, train: Source) -> None:
             f"recipe.label_smoothing: {name} has no classes to spread a target over;"
             f" expected 0, got {smoothing}."
         )
-    options = records.flat(plain_dict(config))
+    options = records.flat(config.to_dict())
     for option in _OF_LABELS:
         if options[option] and train.target.dense:
             raise SettingError(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import evaluation, records
-from experiments.configs.base import Config, check, plain_dict
+from experiments.configs.base import Config, check
 from experiments.files import jsonable, locked, read, write
 from experiments.methods import METHODS, Model, holding, mixed, with_holding
 from experiments.models import MODELS
@@ -62,7 +62,7 @@ def run(
     """
     check(config, METHODS, MODELS)
     with locked(out):
-        record = records.open_run(out, plain_dict(config))
+        record = records.open_run(out, config.to_dict())
         check_contents(out, config)
         shared = shared or Shared(display.stage)
         record = record or _run(config, out, display, shared)
@@ -177,7 +177,7 @@ def fit_probe(setup: Setup) -> Trained:
 
 def load(setup: Setup, run: pathlib.Path) -> Trained:
     """The parameters that a finished run selected."""
-    record = records.check_same_training(run, plain_dict(setup.config))
+    record = records.check_same_training(run, setup.config.to_dict())
     model = records.load_selected(run, setup.start.model)
     return chosen(setup, model)._replace(diverged=record["status"] == "diverged")
 

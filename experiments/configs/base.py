@@ -177,11 +177,6 @@ def get_config() -> Config:
     return config
 
 
-def plain_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested dicts, tuples and numbers."""
-    return config.to_dict()
-
-
 # ---- Checks ------------------------------------------------------------------------
 
 
