@@ -103,30 +103,6 @@ class Examples:
         return {**self.__dict__, "_kept": {}, "_left": self._most}
 
 
-class Part:
-    """Some of the examples; of a classification, with labels of their own.
-
-    Attributes:
-      labels: `(n,)`, int32; of a dense target without a meaning.
-    """
-
-    def __init__(
-        self, whole: "Examples | Part", places: np.ndarray, labels: np.ndarray
-    ):
-        """`whole` are `Examples`, or a part; `places` those in it that are taken."""
-        self.labels = labels
-        self._whole, self._places = whole, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._whole[int(self._places[index])]
-        if LABEL.name not in example:
-            return example
-        return {**example, LABEL.name: int(self.labels[index])}
-
-
 def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.ndarray:
     """Pixels, uint8, (h, w, 3) for RGB, (h, w) for L, upright.
 

@@ -13,11 +13,11 @@ from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
 from experiments.data.checked import listed
-from experiments.data.examples import LABEL, MASK, Examples, Part, Target
+from experiments.data.examples import LABEL, MASK, Examples, Target
 from experiments.data.folders import DATA_SETS, Listing, data_set, ordered, split_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """The examples of one split, decoded when they are indexed.
 
@@ -31,13 +31,17 @@ class Source:
         target has no classes.
       ignore_label: the label of pixels that do not count, or None.
       examples: what is indexed.
+      places: those of its examples in `examples`; `None`: all.
+      own_labels: their labels, `(n,)`, int32, where these are others than there.
     """
 
     name: str
     target: Target
     class_names: tuple[str, ...]
     ignore_label: int | None
-    examples: Examples | Part
+    examples: Examples
+    places: np.ndarray | None = None
+    own_labels: np.ndarray | None = None
 
     @property
     def num_classes(self) -> int:
@@ -48,7 +52,7 @@ class Source:
         """`(n,)`, int32; read without decoding an image. Only for classification."""
         if self.target != LABEL:
             raise DataError(f"{self.name} has a mask for each image, not a label.")
-        return self.examples.labels
+        return self.examples.labels if self.own_labels is None else self.own_labels
 
     @property
     def occurring(self) -> tuple[bool, ...]:
@@ -87,14 +91,24 @@ class Source:
             self,
             name=f"{self.name}#{part}" if part else self.name,
             class_names=names,
-            examples=Part(self.examples, places, labels),
+            places=self._within[places],
+            own_labels=labels,
         )
 
+    @property
+    def _within(self) -> np.ndarray:
+        return np.arange(len(self.examples)) if self.places is None else self.places
+
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.examples) if self.places is None else len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.examples[index]
+        if self.places is None:
+            return self.examples[index]
+        example = self.examples[int(self.places[index])]
+        if self.own_labels is None:
+            return example
+        return example | {LABEL.name: int(self.own_labels[index])}
 
     def share(self, share: float, seed: int) -> "Source":
         """The same share of every class, at least an image; of masks, of all images.
@@ -108,8 +122,8 @@ class Source:
         members = [order[labels[order] == label] for label in np.unique(labels)]
         kept = [group[: max(1, round(share * len(group)))] for group in members]
         places = np.sort(np.concatenate(kept))
-        part = Part(self.examples, places, labels[places])
-        return dataclasses.replace(self, examples=part)
+        own = None if self.target.dense else labels[places]
+        return dataclasses.replace(self, places=self._within[places], own_labels=own)
 
 
 def open_source(
@@ -262,16 +276,13 @@ def _records(builder: Any, split: str, target: str) -> Any:
     except ModuleNotFoundError:  # mocked data: to encode it would need TensorFlow
         return builder.as_data_source(split)
     except NotImplementedError as error:  # TFDS: its files cannot be read at random
-        raise DataError(_how_to_prepare(builder)) from error
+        raise DataError(
+            f"{builder.name} is not prepared as array_record in {builder.data_dir}."
+            " That needs TensorFlow, once, on any machine: pip install"
+            f" tensorflow-datasets tensorflow, then tfds build {builder.name}"
+            " --file_format=array_record --data_dir=<folder>. Then give that folder as"
+            " data_dir."
+        ) from error
     except (AssertionError, IndexError, OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{builder.name}:{split} cannot be read: {error}") from error
     return records
-
-
-def _how_to_prepare(builder: Any) -> str:
-    return (
-        f"{builder.name} is not prepared as array_record in {builder.data_dir}. That "
-        "needs TensorFlow, once, on any machine: pip install tensorflow-datasets "
-        f"tensorflow, then tfds build {builder.name} --file_format=array_record "
-        "--data_dir=<folder>. Then give that folder as data_dir."
-    )
