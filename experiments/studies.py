@@ -11,7 +11,7 @@ run has unless its own line says otherwise. `leaves` are columns there, in the o
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.files import jsonable
@@ -184,7 +184,10 @@ def append(
             _drop_torn_line(stream)
         else:
             stream.truncate(0)
-            shared = common([content], _SHARED, _OWN_OPTIONS)
+            config = content["config"].items()
+            options = {k: v for k, v in config if k not in _OWN_OPTIONS}
+            shared = {k: content[k] for k in _SHARED if k in content}
+            shared["config"] = options
             name = file.stem if file.name != FILE else file.absolute().parent.name
             lines.append({"schema": SCHEMA, "study": name, "shared": shared})
         lines.append(_differences(_with_columns(content), shared))
@@ -202,22 +205,6 @@ def _drop_torn_line(stream: Any) -> None:
 
 def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def common(
-    records: Sequence[Mapping[str, Any]], fields: Iterable[str], own: Iterable[str]
-) -> Record:
-    """The fields, and the options that are not runs' `own`, in which all agree."""
-    first = records[0]
-    same = lambda name: all(r.get(name) == first.get(name) for r in records)
-    config = {
-        name: value
-        for name, value in first["config"].items()
-        if name not in own
-        and all(name in r["config"] and r["config"][name] == value for r in records)
-    }
-    shared = {k: first[k] for k in fields if k in first and same(k)}
-    return shared | {"config": config}
 
 
 def _differences(record: Record, shared: Record) -> Record:
