@@ -109,7 +109,7 @@ class Log:
         of equals.
       seen: what `evaluation.observe` saw then.
       seconds: of training so far, evaluation excluded.
-      losses: since the last validation, where they were computed.
+      pending: losses since the last validation, where they were computed.
     """
 
     def __init__(self, out: pathlib.Path, step: int, saved: Mapping[str, Any] | None):
@@ -121,7 +121,7 @@ class Log:
         self.best: dict[str, Any] | None = None
         self.seen: dict[str, Any] = {}
         self.seconds = 0.0
-        self.losses: list[Any] = []
+        self.pending: list[Any] = []
         vars(self).update(saved or {})
         from experiments.board import Board  # needed to train alone
 
@@ -130,11 +130,11 @@ class Log:
     def saved(self) -> dict[str, Any]:
         """All of it, as JSON."""
         own = {k: v for k, v in vars(self).items() if k != "_board"}
-        return own | {"losses": [float(x) for x in jax.device_get(self.losses)]}
+        return own | {"pending": [float(x) for x in jax.device_get(self.pending)]}
 
     def step(self, scalars: Mapping[str, jax.Array]) -> None:
         """Notes the loss of a step, without waiting for it."""
-        self.losses.append(scalars["loss"])
+        self.pending.append(scalars["loss"])
 
     def observe(
         self, step: int, scalars: Mapping[str, Any], seen: Mapping[str, Named]
@@ -157,8 +157,8 @@ class Log:
 
     def validated(self, metric: Metric, epoch: float, step: int, id_val: float) -> bool:
         """Notes an ID validation; returns whether it is the best so far."""
-        loss = float(np.mean(np.array(jax.device_get(self.losses), np.float64)))
-        self.losses = []
+        loss = float(np.mean(np.array(jax.device_get(self.pending), np.float64)))
+        self.pending = []
         entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
         for name, value in entry.items():
             self.history[name].append(value)

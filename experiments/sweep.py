@@ -46,7 +46,6 @@ from experiments.train import run
 
 JOB = "experiments.sweep"
 Run = Callable[..., dict[str, Any]]  # (configuration, folder, ...) -> its record
-Chosen = dict[str, dict[str, Any]]  # by method: its setting, ID validation and runs
 
 
 # ---- Selection ---------------------------------------------------------------------
@@ -84,8 +83,8 @@ def sweep(
     display: Display,
     shared: Shared | None = None,
     one: Run | None = None,
-) -> Chosen:
-    """Runs what is missing of both stages; returns what was chosen.
+) -> dict[str, Setting]:
+    """Runs what is missing of both stages; returns what was chosen, by method.
 
     `one` makes one run, by default as `experiments.train.run`.
 
@@ -106,14 +105,7 @@ def sweep(
         again = {method: [setting] for method, setting in chosen.items()}
         final = planned("final", again, config.final_seeds)
         run_all(config, final, out, display, one)
-    return {
-        method: {
-            **setting._asdict(),
-            "score": float(np.mean(scores[method, setting])),
-            "runs": [plan.name for plan in final if plan.method == method],
-        }
-        for method, setting in chosen.items()
-    }
+    return chosen
 
 
 def run_all(
@@ -177,7 +169,7 @@ def show(
 ) -> None:
     """Sweeps, and prints what was chosen."""
     for method, chosen in sweep(config, out, display, one=one).items():
-        display.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
+        display.print(f"{method:<14} {chosen.learning_rate} {chosen.strength}")
     display.print(f"Now: python -m experiments.report {out}")
 
 
