@@ -63,7 +63,6 @@ def _are_columns(value: Any) -> bool:
 
 TEXT = Kind("a text", lambda x: isinstance(x, str))
 TEXTS = Kind("a list of texts", lambda x: _is_list(x, str))
-TEXT_OR_NOTHING = Kind("a text or null", lambda x: x is None or isinstance(x, str))
 FLAG = Kind("true or false", lambda x: isinstance(x, bool))
 WHOLE = Kind("a whole number", lambda x: type(x) is int and abs(x) < 2**53)
 SIZE = Kind("one or two sides", lambda x: WHOLE.holds(x) or _is_list(x, int))
@@ -109,12 +108,10 @@ FIELDS = {
     "metric/unit": TEXT,
     "setting/learning_rate": NUMBER,
     "setting/strength": NUMBER,
-    "setting/strength_name": TEXT_OR_NOTHING,
+    "setting/strength_name?": TEXT,
     "id_val": NUMBER,
-    "evaluation": OBJECT,
     "evaluation/*": FIGURES,
     "layers": TEXTS,
-    "leaves": OBJECT,
     **dict.fromkeys((f"leaves/*/{x}" for x in LEAF), NUMBER),
     "config/*": OPTION,
     "config/method.name": TEXT,  # older records have no groups of options
@@ -126,7 +123,6 @@ FIELDS = {
     "versions?/*": TEXT,
     "machine?": TEXT,
     "start_evaluation?/id_val?": NUMBER,
-    "start_evaluation?/evaluation": OBJECT,
     "start_evaluation?/evaluation/*": FIGURES,
     "history?": COLUMNS,
     **dict.fromkeys((f"history?/{x}" for x in ("step", "loss", "id_val")), COLUMN),

@@ -23,21 +23,22 @@ EXPANSION = 4  # of a bottleneck's features over its inner ones
 
 # ---- What the arrays of published weights are called -------------------------------
 
-PLACES = {
+TRUNK = {
     "conv1": "conv1",
     "bn1": "bn1",
     "layer#.#.conv#": "layer#/#/conv#",
     "layer#.#.bn#": "layer#/#/bn#",
     "layer#.#.downsample.0": "layer#/#/downsample",
     "layer#.#.downsample.1": "layer#/#/downsample_bn",
-    "fc": "head",
 }
-TORCHVISION = published("a ResNet as torchvision and timm name it", TORCH, PLACES)
+TORCHVISION = published(
+    "a ResNet as torchvision and timm name it", TORCH, TRUNK | {"fc": "head"}
+)
 # Its fc is the projector, which like the predictor served pre-training alone.
 MOCO = published(
     "a ResNet of MoCo v3",
     TORCH,
-    {name: place for name, place in PLACES.items() if place != "head"},
+    TRUNK,
     prefix=r"base_encoder\.",
     unused=r"(?:momentum_encoder|predictor|base_encoder\.fc)\..*",
 )
