@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.files import RecordError
 from experiments.methods import METHODS
 from experiments.report.comparison import Comparison, comparable, is_probe
 from experiments.report.measures import (
@@ -16,7 +17,7 @@ from experiments.report.measures import (
     measures,
     sequence_measures,
 )
-from experiments.schema import GROUPS, StudyError
+from experiments.schema import GROUPS
 from experiments.statistics import Interval, interval
 from experiments.studies import Record
 from experiments.tasks.task import Metric, metric, selection_score
@@ -200,7 +201,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     """A group for each comparison, in order; a sweep's final runs before its tuning.
 
     Raises:
-      StudyError: a run is there twice.
+      RecordError: a run is there twice.
     """
     return [_group(shared, members) for shared, members in comparable(records)]
 
@@ -213,7 +214,7 @@ def _group(shared: Comparison, records: Sequence[Record]) -> Group:
         r for r in runs["record"][runs.duplicated(RUN, keep=False)] if not is_probe(r)
     ]
     if twins:
-        raise StudyError(
+        raise RecordError(
             f"{twins[0]['place']} and {twins[1]['place']} are the same method, setting"
             " and seed. Name only one of them."
         )

@@ -2,8 +2,8 @@
 
 import pytest
 
+from experiments.files import RecordError
 from experiments.report.frame import groups
-from experiments.studies import StudyError
 from run_records import read_back, record
 
 TITLE = "pacs: resnet18-trunk, probed head, 64 px"
@@ -88,7 +88,7 @@ def test_a_probe_is_compared_with_every_training_of_its_data():
 def test_the_same_run_in_two_places_is_refused():
     runs = [configured("ftp", io={"workers": n}) for n in (0, 4)]
     with pytest.raises(
-        StudyError, match="0 and 1 are the same method, setting and seed"
+        RecordError, match="0 and 1 are the same method, setting and seed"
     ):
         grouped(*runs)
 
