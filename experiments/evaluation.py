@@ -94,12 +94,16 @@ class Evaluator(NamedTuple):
       graphdef: of the model.
       sizes: of images, batches and test sets.
       placement: where arrays live.
+      validation: the in-distribution set that selects.
+      domains: the test sets by name.
     """
 
     task: Task
     graphdef: nnx.GraphDef
     sizes: Sizes
     placement: Placement
+    validation: Source
+    domains: Mapping[str, Domain]
 
     def measure(self, model: Model, domain: Domain) -> dict[str, float]:
         """The task's figures on one domain."""
@@ -113,20 +117,44 @@ class Evaluator(NamedTuple):
         ]
         return self.task.figures(_sum(jax.device_get(tallies)))
 
-    def everywhere(
-        self, model: Model, tests: Mapping[str, Domain]
-    ) -> dict[str, dict[str, Any]]:
-        """The figures on every domain, each with its `group`."""
-        return {
-            name: {"group": test.group, **self.measure(model, test)}
-            for name, test in tests.items()
-        }
-
-    def validate(self, model: Model, validation: Source) -> float:
+    def validate(self, model: Model) -> float:
         """The headline metric on all images of the ID validation set."""
         whole = self._replace(sizes=self.sizes._replace(limit=None))
-        figures = whole.measure(model, Domain("id", validation))
+        figures = whole.measure(model, Domain("id", self.validation))
         return figures[self.task.metric.name]
+
+    def figures(self, model: Model) -> dict[str, Any]:
+        """What a model can do on validation and in every domain, for a record."""
+        everywhere = {
+            name: {"group": test.group, **self.measure(model, test)}
+            for name, test in self.domains.items()
+        }
+        return {
+            "id_val": self.validate(model),
+            "evaluation": everywhere,
+            "summary": summarise(everywhere, self.task.metric),
+        }
+
+    def wise_curve(
+        self, start: Model, trained: Model, alphas: Iterable[float]
+    ) -> dict[str, list[float | None]]:
+        """Mixtures with the start, `alphas` of what was trained, on ID and the shift.
+
+        Corruptions are left out unless they are the only shift there is.
+        """
+        groups = {test.group for test in self.domains.values()}
+        shifted = "ood" if "ood" in groups else "corruption"
+        tests = {k: d for k, d in self.domains.items() if d.group in ("id", shifted)}
+        few = self._replace(domains=tests)
+        curve = {"alpha": [], "id_val": [], "id": [], shifted: []}
+        for alpha in alphas:
+            model = self.placement.replicated(mixed(start, trained, alpha))
+            found = few.figures(model)
+            means = found["summary"]
+            values = (alpha, found["id_val"], means["id"], means[shifted])
+            for name, value in zip(curve, values, strict=True):
+                curve[name].append(value)
+        return curve
 
 
 def summarise(
@@ -151,37 +179,6 @@ def summarise(
 def shift(summary: Mapping[str, float | None]) -> str:
     """The group that robustness is read off: "ood", or without it "corruption"."""
     return "ood" if summary["ood"] is not None else "corruption"
-
-
-def wise_curve(
-    evaluator: Evaluator,
-    ends: tuple[Model, Model],
-    alphas: Iterable[float],
-    tests: Mapping[str, Domain],
-    validation: Source,
-) -> dict[str, list[float | None]]:
-    """The mixtures of trained weights with those of the start, on ID and the shift.
-
-    Corruptions are left out unless they are the only shift there is.
-
-    Args:
-      evaluator: of the model.
-      ends: the start, and the same after training.
-      alphas: shares of the trained weights.
-      tests: every domain.
-      validation: the ID validation set.
-    """
-    shifted = "ood" if any(t.group == "ood" for t in tests.values()) else "corruption"
-    tests = {k: test for k, test in tests.items() if test.group in ("id", shifted)}
-    curve = {"alpha": [], "id_val": [], "id": [], shifted: []}
-    for alpha in alphas:
-        model = evaluator.placement.replicated(mixed(*ends, alpha))
-        means = summarise(evaluator.everywhere(model, tests), evaluator.task.metric)
-        id_val = evaluator.validate(model, validation)
-        values = (alpha, id_val, means["id"], means[shifted])
-        for name, value in zip(curve, values, strict=True):
-            curve[name].append(value)
-    return curve
 
 
 # ---- Drifts and radii --------------------------------------------------------------

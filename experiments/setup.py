@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import FrozenConfigDict
 
-from experiments import evaluation, records
+from experiments import records
 from experiments.configs.base import Config
 from experiments.configs.values import SettingError
 from experiments.data.batches import Sizes, train_batches
 from experiments.data.sources import Source
-from experiments.evaluation import Domain, Evaluator
+from experiments.evaluation import Evaluator, domains
 from experiments.methods import METHODS, Held
 from experiments.run_folder import versions
 from experiments.start import HEAD, Origin, Shared, Start, origin
@@ -28,11 +28,9 @@ class Setup(NamedTuple):
       config: as given.
       shared: what other runs have in common with it.
       train: the training set.
-      validation: the in-distribution set that selects.
-      domains: the test sets by name.
       origin: the options that the start depends on.
       start: the model before fine-tuning.
-      evaluator: measures the model.
+      evaluator: measures the model, on the validation set and every test set.
       training: what is fixed about its steps.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
@@ -42,8 +40,6 @@ class Setup(NamedTuple):
     config: Config
     shared: Shared
     train: Source
-    validation: Source
-    domains: dict[str, Domain]
     origin: Origin
     start: Start
     evaluator: Evaluator
@@ -129,11 +125,12 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
         config=config,
         shared=shared,
         train=train,
-        validation=validation,
-        domains=evaluation.domains(tests, evaluated),
         origin=begins,
         start=start,
-        evaluator=Evaluator(task, start.graphdef, sizes, placement),
+        evaluator=Evaluator(
+            *(task, start.graphdef, sizes, placement, validation),
+            domains(tests, evaluated),
+        ),
         training=Training(
             recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
             warmup_steps=warmup_steps,
@@ -229,7 +226,8 @@ def iterators(setup: Setup) -> dict[str, Any]:
     )
     batches = {"train": iter(changed(setup.train))}
     if METHODS[config.method.name].needs_held_out:
-        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
+        validation = setup.evaluator.validation
+        still = endless(validation, scale=(1.0, 1.0), flip=False)
         batches["held_out"] = iter(still)
     return batches
 

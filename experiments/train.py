@@ -146,7 +146,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = round(step / per_epoch, 3)
-                score = setup.evaluator.validate(state.model, setup.validation)
+                score = setup.evaluator.validate(state.model)
                 if log.validated(setup.task.metric, epoch, step, score):
                     # Copied: the original is donated.
                     best = jax.tree.map(lambda x: x.copy(), state.model)
@@ -204,7 +204,7 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     record = setup.description()
     record["status"] = "diverged" if trained.diverged else "finished"
     with setup.shared.stage("evaluating"):
-        record |= figures(setup, model)
+        record |= setup.evaluator.figures(model)
     record["leaves"] = evaluation.leaves(
         setup.start.params, setup.start.layers, trained.seen
     )
@@ -220,35 +220,21 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
         }
     if setup.config.evaluation.before and not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
-    if setup.config.evaluation.wise_alphas:
-        record["wise_curve"] = evaluation.wise_curve(
-            setup.evaluator,
-            (setup.start.model, model),
-            setup.config.evaluation.wise_alphas,
-            setup.domains,
-            setup.validation,
-        )
+    if alphas := setup.config.evaluation.wise_alphas:
+        curve = setup.evaluator.wise_curve(setup.start.model, model, alphas)
+        record["wise_curve"] = curve
     return record
-
-
-def figures(setup: Setup, model: Model) -> dict[str, Any]:
-    """What a model can do, on validation and on every domain."""
-    everywhere = setup.evaluator.everywhere(model, setup.domains)
-    return {
-        "id_val": setup.evaluator.validate(model, setup.validation),
-        "evaluation": everywhere,
-        "summary": evaluation.summarise(everywhere, setup.task.metric),
-    }
 
 
 def start_evaluation(setup: Setup) -> dict[str, Any]:
     """What the start can do before it is fine-tuned; measured once for many runs."""
-    tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
-    key = (setup.origin, setup.evaluator.sizes, tuple(tests))
-    known = setup.shared.figures
+    evaluator, known = setup.evaluator, setup.shared.figures
+    tests = [(name, d.source.name, *d[2:]) for name, d in evaluator.domains.items()]
+    key = (setup.origin, evaluator.sizes, tuple(tests))
     if key not in known:
         with setup.shared.stage("evaluating the start"):
-            known[key] = figures(setup, setup.placement.replicated(setup.start.model))
+            model = setup.placement.replicated(setup.start.model)
+            known[key] = evaluator.figures(model)
     return known[key]
 
 

@@ -29,7 +29,8 @@ def network(classes=10):
 
 def measured(net, domain, *sizes, **options):
     task, (graphdef, *model) = classification.TASK, net
-    evaluator = Evaluator(task, graphdef, Sizes(*sizes, **options), Placement())
+    sizes = Sizes(*sizes, **options)
+    evaluator = Evaluator(task, graphdef, sizes, Placement(), domain.source, {})
     return evaluator.measure(tuple(model), domain)
 
 
@@ -47,12 +48,13 @@ def test_figures_are_those_of_the_predictions():
 def test_a_limit_is_one_of_the_tests_and_not_of_validation(limit):
     source, (graphdef, *model) = open_source("cifar10:test"), network()
     sizes = Sizes(16, (16, 16), limit=limit)
-    evaluator = Evaluator(classification.TASK, graphdef, sizes, Placement())
+    task, placement = classification.TASK, Placement()
+    evaluator = Evaluator(task, graphdef, sizes, placement, source, {})
     found = evaluator.measure(tuple(model), Domain("id", source))
     assert found["images"] == (limit or len(source))
     whole = evaluator._replace(sizes=Sizes(16, (16, 16)))
     expected = whole.measure(tuple(model), Domain("id", source))["accuracy"]
-    assert evaluator.validate(tuple(model), source) == expected
+    assert evaluator.validate(tuple(model)) == expected
     assert (found["accuracy"] == expected) == (limit is None)
 
 

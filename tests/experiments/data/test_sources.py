@@ -183,8 +183,10 @@ def test_a_run_trains_and_selects_on_its_share_and_is_tested_on_everything(mocke
     setup = set_up(small_config(**{"data.share": 0.5, "data.share_seed": 1}))
     whole = open_source("cifar10:train")
     np.testing.assert_array_equal(setup.train.labels, whole.share(0.5, seed=1).labels)
-    assert len(setup.validation) < IMAGES
-    assert {len(domain.source) for domain in setup.domains.values()} == {IMAGES}
+    evaluator = setup.evaluator
+    assert len(evaluator.validation) < IMAGES
+    tests = evaluator.domains.values()
+    assert {len(domain.source) for domain in tests} == {IMAGES}
     with pytest.raises(SettingError, match=r"data.share: .* in \[0, 1\], not 0, got 0"):
         check(small_config(**{"data.share": 0.0}), METHODS, MODELS)
 
