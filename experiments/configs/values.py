@@ -113,28 +113,23 @@ def each(check: Check) -> Check:
     return check_each
 
 
-def two(kind: type | tuple[type, ...], such_as: str) -> Check:
-    """Two numbers."""
-
-    def check(name: str, value: Any) -> None:
-        numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-        if len(numbers) != 2 or not all(isinstance(n, kind) for n in numbers):
-            raise SettingError(
-                f"{name}: expected two numbers, such as {such_as}; got {value!r}."
-            )
-
-    return check
+def _two(name: str, value: Any, kind: Any, such_as: tuple[float, float]) -> None:
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(numbers) != 2 or not all(isinstance(n, kind) for n in numbers):
+        raise SettingError(
+            f"{name}: expected two numbers, such as {such_as}; got {value!r}."
+        )
 
 
 def pixels(name: str, value: Any) -> None:
     """Height and width."""
-    two(int, "(64, 64)")(name, value)
+    _two(name, value, int, (64, 64))
     each(whole(1))(name, value)
 
 
 def shares(name: str, value: Any) -> None:
     """The least and the largest share of an area."""
-    two((int, float), "(0.7, 1.0)")(name, value)
+    _two(name, value, int | float, (0.7, 1.0))
     low, high = value
     if not 0.0 < low <= high <= 1.0:
         raise SettingError(

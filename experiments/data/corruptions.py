@@ -44,8 +44,6 @@ CORRUPTIONS = (
     "spatter",
     "saturate",
 )
-COMMON = CORRUPTIONS[:15]  # those that results are reported on
-SEVERITIES = (1, 2, 3, 4, 5)
 MIN_SIDE = 32  # pixels
 
 _SEEDED = ("impulse_noise", "glass_blur")  # do not draw from numpy's global generator
