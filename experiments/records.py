@@ -64,7 +64,8 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     """
     config = jsonable(config)
     file, metrics = out / CONFIG, out / METRICS
-    if file.exists() and (begun(out) or not _is_ours(read(file))):
+    ours = {"name", "method", "data", "model"}
+    if file.exists() and (begun(out) or not ours <= read(file).keys()):
         if changed := differences(read(file), config, FREE):
             raise RecordError(
                 f"{out} is a run of another configuration ({changed}). Use another"
@@ -81,10 +82,6 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
 def begun(out: pathlib.Path) -> bool:
     """Whether a folder holds anything that a run writes once it cannot be refused."""
     return any((out / name).exists() for name in (METRICS, CHECKPOINTS, SELECTED))
-
-
-def _is_ours(config: Mapping[str, Any]) -> bool:
-    return {"name", "method", "data", "model"} <= config.keys()
 
 
 def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:

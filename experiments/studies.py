@@ -157,12 +157,12 @@ def append(
     lines = []
     with file.open("a+b") as stream:
         stream.seek(0)
-        first = stream.readline()
-        if first.endswith(b"\n"):
-            shared = _header(file, first)
-            _drop_torn_line(stream)
+        known = stream.read()
+        end = known.rfind(b"\n") + 1  # of the last line that is whole
+        stream.truncate(end)
+        if end:
+            shared = _header(file, known.split(b"\n")[0])
         else:
-            stream.truncate(0)
             config = content["config"].items()
             options = {k: v for k, v in config if k not in _OWN_OPTIONS}
             shared = {k: content[k] for k in _SHARED if k in content}
@@ -170,20 +170,12 @@ def append(
             name = file.stem if file.name != FILE else file.absolute().parent.name
             lines.append({"schema": SCHEMA, "study": name, "shared": shared})
         lines.append(_differences(_with_columns(content), shared))
-        stream.write("".join(_line(line) for line in lines).encode())
+        for line in lines:
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            stream.write(f"{text}\n".encode())
         stream.flush()
         os.fsync(stream.fileno())
     return content
-
-
-def _drop_torn_line(stream: Any) -> None:
-    stream.seek(0)
-    content = stream.read()
-    stream.truncate(content.rfind(b"\n") + 1)
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _differences(record: Record, shared: Record) -> Record:
