@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import FrozenConfigDict
 
 from experiments import records
-from experiments.configs.base import Config
+from experiments.configs.base import OPTIONS, Config
 from experiments.configs.values import SettingError
 from experiments.data.batches import Sizes, train_batches
 from experiments.data.sources import Source
@@ -188,7 +188,7 @@ def _check_classes(config: Config, train: Source) -> None:
         if options[option] and train.target.dense:
             raise SettingError(
                 f"{option}: {name} has no labels of whole images; expected"
-                f" {type(options[option])(0)}, got {options[option]}."
+                f" {OPTIONS[option].default}, got {options[option]}."
             )
 
 
