@@ -2,6 +2,7 @@
 
 import argparse
 import logging as standard_logging
+import os
 import pathlib
 import re
 import sys
@@ -91,7 +92,18 @@ def ending(name: str, job: Callable[[], object], prefix: str = "") -> int:
     logging.set_verbosity(logging.FATAL)
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
     beside: list[Any] = []
-    sys.unraisablehook = threading.excepthook = beside.append
+    again: list[threading.Timer] = []
+
+    def dropped(raised: Any) -> None:
+        if not isinstance(raised.exc_value, Interrupted):
+            beside.append(raised)
+            return
+        # The signal came in a callback, of the garbage collector or a finalizer.
+        number = raised.exc_value.status - 128
+        again.append(threading.Timer(0.1, os.kill, [os.getpid(), number]))
+        again[-1].start()
+
+    sys.unraisablehook, threading.excepthook = dropped, beside.append
     status = 0
     try:
         stop_at_once()
@@ -105,6 +117,8 @@ def ending(name: str, job: Callable[[], object], prefix: str = "") -> int:
     except Interrupted as interrupted:
         print(f"{interrupted} The same command goes on.", file=sys.stderr)
         status = interrupted.status
+    for timer in again:
+        timer.cancel()
     sys.unraisablehook = sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
     for raised in beside:

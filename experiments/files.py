@@ -37,15 +37,16 @@ def jsonable(value: Any) -> Any:
 
 def write(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file at once or not at all."""
-    write_text(path, json.dumps(jsonable(content), allow_nan=False) + "\n")
+    text = json.dumps(jsonable(content), allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file at once or not at all; it is on the disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -21,7 +21,7 @@ from experiments.files import (
     read,
     saving,
     write,
-    write_text,
+    write_bytes,
 )
 
 JOB = "experiments.train"
@@ -128,7 +128,7 @@ def save(folder: pathlib.Path, content: Any) -> None:
     """Saves arrays and their checksum, in place of older ones."""
     with saving(folder), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), content, force=True)
-    write_text(folder.with_suffix(".sha256"), checksum(folder))
+    write_bytes(folder.with_suffix(".sha256"), checksum(folder).encode())
 
 
 def load_anchor(run: pathlib.Path, like: Any) -> Any:

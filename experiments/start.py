@@ -21,7 +21,7 @@ from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.data.batches import Sizes
 from experiments.data.examples import MOST_BYTES
-from experiments.data.sources import Source, open_source
+from experiments.data.sources import Source, data_folder, open_source
 from experiments.methods import METHODS, Model, Params
 from experiments.models import weights
 from experiments.models.backbone import DECODERS
@@ -219,6 +219,7 @@ def _zero_shot_head(origin: Origin, train: Source, model: Any) -> Head:
                 _texts(options.templates, None) or zero_shot.IMAGENET_TEMPLATES,
                 tokenizer=options.tokenizer,
                 quick=options.options.get("quick", True),
+                cache=data_folder(origin.io.data_dir) / "text_heads",
             )
             if kernel.shape[-1] != len(names):
                 raise ValueError(

@@ -1,12 +1,12 @@
-"""Small jobs that are killed at one change of a file after another, and go on.
+"""Small jobs that go on from what a kill before any change of a file would leave.
 
-    LD_PRELOAD=kill_at.so python -m killed_jobs JOB FOLDER POINTS
+    LD_PRELOAD=killed_jobs.so python -m killed_jobs JOB FOLDER NTH
 
-prints a JSON object a line: first the changes of files that the whole job makes, then
-each kill whose next start failed or ended with other figures, then the number of kills.
-POINTS is how many kills there are, evenly spread, or 0 for one before every change.
-Each start is a fork of this process, which has imported what they need, and in which
-jax has not begun.
+runs a job once, its folder copied before every NTH change of a file in it, and starts
+it again from each copy that differs from those before it. Prints a JSON object a line:
+first the changes that the whole job makes, then each copy from which a start failed or
+ended with other figures, then the number of starts. A start is a fork of this process,
+which has imported what the jobs need, and in which jax has not begun.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import traceback
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorboardX  # noqa: F401  (a job imports it late, and it takes seconds)
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -35,7 +35,6 @@ from run_records import record, write_run
 
 TIMES = ("seconds", "images_per_second", "machine")
 TIMED = (f"{records.SELECTED}.sha256", records.DIGESTS)  # of files that hold times
-NEVER = 2**40
 
 # ---- Jobs: each leaves all it makes in `out`; what it reads is beside it -------------
 
@@ -55,7 +54,8 @@ def a_sweep(out):
 
 
 def a_quickstart(out):
-    quickstart.SETTINGS = {k: v[:1] for k, v in quickstart.SETTINGS.items()}
+    methods = ("linear-probe", "ftp")
+    quickstart.SETTINGS = {k: quickstart.SETTINGS[k][:1] for k in methods}
     of = quickstart.digits.get_config
 
     def small(part):
@@ -139,8 +139,8 @@ def arrays(folder):
 # ---- Kills ---------------------------------------------------------------------------
 
 
-def started(job, out, last):
-    """Runs a job in a fork that is killed before its change number `last`.
+def started(job, out, copies=None, nth=1):
+    """Runs a job in a fork, which copies its folder if there is a place for that.
 
     Returns:
       The exit status, and what the job left and how many changes it made, if it ended.
@@ -154,11 +154,12 @@ def started(job, out, last):
             try:
                 begin_jax()
                 shim = ctypes.CDLL(None)
-                shim.kill_before(f"{out}/".encode(), ctypes.c_long(last))
+                if copies:
+                    places = map(os.fsencode, (out, copies))
+                    shim.copy_before_changes(*places, ctypes.c_long(nth))
                 JOBS[job](out)
-                count = shim.changes_so_far()
-                shim.kill_before(b"", ctypes.c_long(last))
-                told.write_text(json.dumps([figures(out), count]))
+                changes = shim.stop_copying()
+                told.write_text(json.dumps([figures(out), changes]))
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -173,30 +174,29 @@ def begin_jax():
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def main(job, folder, points):
+def main(job, folder, nth):
     folder = pathlib.Path(folder)
     lay_out(folder)
-    out = folder / "out"
-    status, whole, changes = started(job, out, NEVER)
+    out, copies = folder / "out", folder / "copies"
+    copies.mkdir()
+    status, whole, changes = started(job, out, copies, int(nth))
     say(changes=changes, status=status)
-    wanted = int(points) or changes
-    places = np.unique(np.linspace(1, changes, min(wanted, changes)).astype(int))
-    kills = 0
-    for change in map(int, places):
-        shutil.rmtree(out)
-        status, _, _ = started(job, out, change)
-        if status == 0:
-            continue  # it made fewer changes this time
-        again, found, _ = started(job, out, NEVER)
-        kills += 1
-        if (status, again) != (-signal.SIGKILL, 0) or found != whole:
-            differ = (
-                []
-                if found is None
-                else [k for k in {*whole, *found} if whole.get(k) != found.get(k)]
-            )
-            say(change=change, killed=status, again=again, differ=sorted(differ))
-    say(kills=kills)
+    seen = set()
+    for copy in sorted(copies.iterdir(), key=lambda path: int(path.name)):
+        paths = sorted(copy.rglob("*"))
+        held = [(p.relative_to(copy), p.is_file() and p.read_bytes()) for p in paths]
+        content = digest(repr(held))
+        if content not in seen:
+            shutil.rmtree(out, ignore_errors=True)
+            copy.rename(out)
+            status, found, _ = started(job, out)
+            if status or found != whole:
+                found = found or {}
+                names = sorted({*whole, *found})
+                differ = [k for k in names if whole.get(k) != found.get(k)]
+                say(change=int(copy.name), status=status, differ=differ)
+        seen.add(content)
+    say(starts=len(seen))
 
 
 def say(**line):

@@ -156,7 +156,7 @@ def open_source(
             "A data set is given as name:split, such as pacs:photo_train, got "
             f"{spec!r}."
         )
-    data = _data_dir(data_dir)
+    data = data_folder(data_dir)
     if name in DATA_SETS:
         return _ours(spec, listed(spec, data, source_dir)[0], most_bytes)
     return _of_tfds(spec, _built_in(name, data), split, targets, most_bytes)
@@ -168,7 +168,7 @@ def listed_anew(
     data_dir: str | os.PathLike | None = None,
 ) -> str | None:
     """What tells the images of a folder from others, `None` if no spec reads them."""
-    data = _data_dir(data_dir)
+    data = data_folder(data_dir)
     wholes = [spec.partition("#")[0] for spec in specs]
     named = [(spec.partition(":")[0], spec) for spec in wholes]
     digests = {
@@ -179,7 +179,8 @@ def listed_anew(
     return "-".join(digest for _, digest in sorted(digests) if digest) or None
 
 
-def _data_dir(folder: str | os.PathLike | None) -> Path:
+def data_folder(folder: str | os.PathLike | None) -> Path:
+    """What `data_dir` stands for: TFDS is there, and what is computed once."""
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(folder or default).expanduser()
 

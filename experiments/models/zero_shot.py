@@ -1,5 +1,7 @@
 """Heads that need no training: from the names of classes, or from rows of another."""
 
+import hashlib
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from experiments.files import checksum, write_bytes
 from experiments.models import hub, text
 from experiments.models.weights import WeightsError, located
 
@@ -34,6 +37,7 @@ def text_head(
     *,
     tokenizer: str | pathlib.Path | None = None,
     quick: bool = True,
+    cache: pathlib.Path | None = None,
 ) -> np.ndarray:
     """A classifier of CLIP's projected features, from the names of its classes.
 
@@ -46,6 +50,7 @@ def text_head(
       tokenizer: a `tokenizer.json`, or `vocab.json` with `merges.txt` beside it; by
         default what lies beside the weights.
       quick: as of `text.load`.
+      cache: a folder where heads are kept, under a digest of all that they depend on.
 
     Returns:
       The kernel `(features, classes)` in float32, times the scale of the logits.
@@ -71,10 +76,19 @@ def text_head(
             f"tokenizer: expected one of {tower.tokens.num_embeddings} tokens, as"
             f" {path} has; got the token {tokens.max()}"
         )
+    parts = checksum(located(path)), tokens.tolist(), len(templates), quick
+    kept = cache and cache / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.npy"
+    if kept and kept.is_file():
+        return np.load(kept)
     vectors = _encoded(tower, tokens).reshape(len(class_names), len(templates), -1)
     means = vectors.mean(1)
     means /= np.linalg.norm(means, axis=-1, keepdims=True)
-    return np.asarray(np.exp(tower.logit_scale[...]) * means.T, np.float32)
+    kernel = np.asarray(np.exp(tower.logit_scale[...]) * means.T, np.float32)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(content := io.BytesIO(), kernel)
+        write_bytes(kept, content.getvalue())
+    return kernel
 
 
 def _lines(texts: Sequence[str] | pathlib.Path) -> Sequence[str]:

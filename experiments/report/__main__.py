@@ -19,7 +19,7 @@ from rich.console import Console
 
 from experiments import studies
 from experiments.cli import Formatter
-from experiments.files import RecordError, in_words, write_text
+from experiments.files import RecordError, in_words, write_bytes
 from experiments.records import METRICS
 from experiments.report import page
 from experiments.report.frame import frame, groups
@@ -175,7 +175,7 @@ def write(
     # The page comes first and at once: it tells the folder of a report that was killed.
     contents = page.page(title, report, by_file), report, table
     for file, text in zip(FILES, contents, strict=True):
-        write_text(out / file, text)
+        write_bytes(out / file, text.encode())
     shutil.rmtree(out / PLOTS, ignore_errors=True)
     (out / PLOTS).mkdir()
     for file, plot in by_file.items():

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import train
 from experiments.cli import ending, folder_of
-from experiments.files import RecordError, checksum, write_text
+from experiments.files import RecordError, checksum, write_bytes
 from experiments.progress import Display, Interrupted
 from experiments.run_folder import Log
 from mocked_runs import IMAGES, QUIET, in_a_child, same, small_config, stop_at
@@ -128,6 +128,11 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def remount(disk, options):
+    command = ["mount", "-o", f"remount,{options}", str(disk)]
+    subprocess.run(command, check=True)
+
+
 @pytest.mark.parametrize("left", [2_000, 100_000])  # bytes, for the log, for arrays
 def test_a_run_goes_on_when_a_full_disk_has_room_again(left, small_disk, runs):
     filler, out = small_disk / "filler", small_disk / "run"
@@ -142,7 +147,7 @@ def test_a_run_goes_on_when_a_full_disk_has_room_again(left, small_disk, runs):
     assert "No space left on device" in done.stderr
     assert done.stderr.strip().count("\n") == 0, done.stderr
     filler.unlink()
-    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    remount(small_disk, "size=20m")
     record = train.run(config(), out, QUIET)
     same(record, runs[0])
 
@@ -165,6 +170,20 @@ def hooks(monkeypatch):
 
 
 @pytest.mark.usefixtures("hooks")
+def test_a_run_goes_on_when_a_disk_is_no_longer_read_only(small_disk, runs, capsys):
+    out = small_disk / "run"
+    remount(small_disk, "size=20m")
+    shutil.copytree(runs[1], out)
+    remount(small_disk, "ro")
+    assert ending("job", lambda: train.run(config(), out, QUIET)) == 2
+    said = capsys.readouterr().err
+    assert "Read-only file system" in said
+    assert said.count("\n") == 1
+    remount(small_disk, "rw")
+    same(train.run(config(), out, QUIET), runs[0])
+
+
+@pytest.mark.usefixtures("hooks")
 @pytest.mark.parametrize("out", ["file/run", "x" * 300, "nul\0"])
 def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
     (tmp_path / "file").touch()
@@ -175,7 +194,7 @@ def test_a_folder_that_cannot_be_is_one_line(out, tmp_path, capsys):
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(small_disk):
     with pytest.raises(OSError, match="No space left"):
-        write_text(small_disk / "page.html", "x" * 400_000)
+        write_bytes(small_disk / "page.html", b"x" * 400_000)
     assert not [*small_disk.iterdir()]
 
 

@@ -1,13 +1,18 @@
 """Every way to stop a run, and what it has come to when it goes on."""
 
+import gc
 import os
 import signal
+import sys
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from experiments import records, train
+from experiments.cli import ending
 from experiments.progress import SIGNALS, Interrupted, stop_at_once
 from mocked_runs import QUIET, in_a_child, same, small_config, stop_at
 
@@ -76,6 +81,25 @@ def test_a_run_that_is_stopped_while_it_is_measured_does_not_train_again(
     monkeypatch.setattr(train, "next_batches", again)
     same(whole, train.run(config, tmp_path / "parts", QUIET))
     assert not (tmp_path / "parts/checkpoints").exists()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_stop_that_falls_into_a_callback_is_not_lost(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+    def callback(*_):
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def job():
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(60)
+
+    assert ending("job", job) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert said == "SIGTERM: stopped. The same command goes on.\n"
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -1,18 +1,25 @@
 """The page on robust starts, computed again from the records."""
 
+import math
+
 import numpy as np
+import pytest
 
 from experiments.report.frame import paired
 from study_numbers import (
     METHODS,
+    RESULTS,
     apart,
     both,
     check_methods,
     group,
+    numbers,
     problems,
     span,
     stuck,
+    tables,
     trial,
+    words,
 )
 
 PAGE, STUDY, LATE = "robust-start.md", "office-amazon", "office-amazon-late"
@@ -22,6 +29,32 @@ KEYS = ("id", "ood", "corruption")
 
 def test_the_table_of_methods():
     check_methods(PAGE, STUDY, NAMES, KEYS, "ood")
+
+
+def test_the_figures_of_the_readme():
+    at = lambda m, *s: trial(STUDY, m, 3e-3, *s, stage="tune").mean("ood")
+    readme = " ".join((RESULTS.parents[1] / "README.md").read_text("utf-8").split())
+    assert {f"{100 * at('ftp', kappa):.0f}" for kappa in (0.0, 1.0)} == {"88"}
+    assert "At 3e-3 it has 88 % of OOD accuracy, where fine-tuning has" in readme
+    assert f"has {100 * at('fine-tune'):.0f}. - **It does not" in readme
+    ftp, plain, wise = (
+        words(trial("pacs-continual", m).get("id"))
+        for m in ("ftp", "fine-tune", "wise-ft")
+    )
+    assert f"{ftp} on average over four domains of PACS" in readme
+    assert f"fine-tuning {plain}, WiSE-FT {wise}." in readme
+    start, chosen = group(STUDY).start, group(STUDY).chosen
+    pretrained = [f"{100 * start[key].mean:.1f}" for key in KEYS[:2]]
+    ((_, *rows), _) = tables(RESULTS.parents[1] / "README.md")
+    for name, setting, *cells in rows:
+        if name == "pre-trained":
+            assert cells == [*pretrained, ""]
+            continue
+        of = chosen[NAMES[name]]
+        wanted = [x for x in (of.rate, of.strength) if not math.isnan(x)]
+        assert numbers(setting) == pytest.approx(wanted)
+        figures = [words(of.get(key)) for key in KEYS[:2]]
+        assert cells == [*figures, span(tuned(of.method), 1)]
 
 
 def tuned(method, key="ood"):

@@ -1,6 +1,7 @@
 """Heads from names of classes, with a tokenizer, and heads from rows."""
 
 # ruff: noqa: E402
+import functools
 import json
 
 import numpy as np
@@ -59,6 +60,19 @@ def test_a_class_is_the_unit_mean_of_its_texts(weights):
         mean = np.asarray(vectors).mean(0)
         expected = clip_files.SCALE * mean / np.linalg.norm(mean)
         np.testing.assert_allclose(column, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_is_computed_once(weights, tmp_path, monkeypatch):
+    make = functools.partial(zero_shot.text_head, weights, cache=tmp_path / "heads")
+    first = make(CLASSES, TEMPLATES)
+    shorter = make(CLASSES, TEMPLATES[:1])
+    weights.write_bytes(bytes(weights.read_bytes()))  # a copy serves as well
+    monkeypatch.setattr(zero_shot, "_encoded", None)
+    np.testing.assert_array_equal(make(CLASSES, TEMPLATES), first)
+    np.testing.assert_array_equal(make(CLASSES, TEMPLATES[:1]), shorter)
+    assert np.abs(first - shorter).max() > 0
+    with pytest.raises(TypeError, match="not callable"):  # another head
+        make(CLASSES[::-1], TEMPLATES)
 
 
 def test_imagenet_has_eighty_templates_and_a_thousand_names(weights):

@@ -1,49 +1,72 @@
-/* Preloaded: kills the process before the nth change of a file below a folder, whichever
-   thread makes it. A write is two changes, the second half way through it. */
+/* Preloaded: copies a folder before every nth change of a file below it, whichever thread
+   makes it, which is what a kill at that moment would leave. A write is two changes, the
+   second half way through it. Changes wait for each other and for the copy. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
+#include <pthread.h>
+#include <spawn.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[PATH_MAX];
-static long last;
-static atomic_long changes;
+extern char **environ;
+static char folder[PATH_MAX], copies[PATH_MAX];
+static long changes, every;
+static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
 
-void kill_before(const char *below, long change) {
-  snprintf(folder, sizeof folder, "%s", below);
-  last = change;
-  changes = 0;
+void copy_before_changes(const char *below, const char *into, long nth) {
+  snprintf(folder, sizeof folder, "%s/", below);
+  snprintf(copies, sizeof copies, "%s", into);
+  every = nth;
 }
 
-long changes_so_far(void) { return changes; }
+long stop_copying(void) { return *folder = 0, changes; }
 
-static void change(int at, const char *path) {
+static void copy(void) {
+  char place[PATH_MAX + 32];
+  pid_t cp;
+  int status;
+  snprintf(place, sizeof place, "%s/%ld", copies, changes);
+  char *command[] = {"cp", "-r", folder, place, NULL};
+  if (posix_spawnp(&cp, "cp", NULL, NULL, command, environ)) abort();
+  if (waitpid(cp, &status, 0) < 0 || status) abort();
+}
+
+/* Whether it is one below the folder: then the others wait until `done`. */
+static int begin(int at, const char *path) {
   char link[64], place[PATH_MAX] = "";
-  if (!*folder) return;
+  if (!*folder) return 0;
   if (path && (*path == '/' || at == AT_FDCWD)) {
     snprintf(place, sizeof place, "%s", path);
   } else {
     snprintf(link, sizeof link, "/proc/self/fd/%d", at);
-    if (readlink(link, place, sizeof place - 1) < 0) return;
+    if (readlink(link, place, sizeof place - 1) < 0) return 0;
   }
-  if (strncmp(place, folder, strlen(folder))) return;
-  if (atomic_fetch_add(&changes, 1) + 1 >= last) kill(getpid(), SIGKILL), pause();
+  if (strncmp(place, folder, strlen(folder))) return 0;
+  pthread_mutex_lock(&changing);
+  if (++changes % every == 0 && !access(folder, F_OK)) copy();
+  return 1;
+}
+
+static void done(int begun) {
+  if (begun) pthread_mutex_unlock(&changing);
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define CHANGE(type, name, parameters, at, path, arguments) \
   type name parameters {                                    \
-    change(at, path);                                       \
-    return REAL(name) arguments;                            \
+    int begun = begin(at, path);                            \
+    type result = REAL(name) arguments;                     \
+    done(begun);                                            \
+    return result;                                          \
   }
 #define OPEN(name, parameters, at, ...)                             \
   int name parameters {                                             \
@@ -54,19 +77,23 @@ static void change(int at, const char *path) {
       mode = va_arg(rest, mode_t);                                  \
       va_end(rest);                                                 \
     }                                                               \
-    if (flags & (O_CREAT | O_TRUNC)) change(at, path);              \
-    return REAL(name)(__VA_ARGS__, flags, mode);                    \
+    int changed = flags & (O_CREAT | O_TRUNC);                      \
+    int begun = changed && begin(at, path);                         \
+    int result = REAL(name)(__VA_ARGS__, flags, mode);              \
+    done(begun);                                                    \
+    return result;                                                  \
   }
 #define WRITE(name, parameters, ...)                                \
   ssize_t name parameters {                                         \
-    change(fd, NULL);                                               \
-    if (size < 2) return REAL(name)(fd, data, size __VA_ARGS__);    \
-    size_t half = size / 2;                                         \
+    int begun = begin(fd, NULL);                                    \
+    size_t half = begun && size > 1 ? size / 2 : size;              \
     ssize_t first = REAL(name)(fd, data, half __VA_ARGS__);         \
-    if (first < (ssize_t)half) return first;                        \
-    change(fd, NULL);                                               \
+    done(begun);                                                    \
+    if (half == size || first < (ssize_t)half) return first;        \
+    begun = begin(fd, NULL);                                        \
     data = (const char *)data + half, size -= half;                 \
     ssize_t rest = REAL(name)(fd, data, size REST(__VA_ARGS__));    \
+    done(begun);                                                    \
     return rest < 0 ? first : first + rest;                         \
   }
 #define REST(...) __VA_OPT__(__VA_ARGS__ + half)
