@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import evaluation, records, sweep, train
-from experiments.configs.base import Config, check, plain_dict
+from experiments.configs.base import Config, check
 from experiments.configs.values import SettingError, whole
 from experiments.files import locked, read, write
 from experiments.methods import METHODS
@@ -74,7 +74,7 @@ def run(
     shared = shared or Shared(display.stage)
     check_sequence(config)
     with locked(out):
-        if done := records.open_run(out, plain_dict(config)):
+        if done := records.open_run(out, config.to_dict()):
             return done  # and needs no data any more
         every = tasks(config, shared)
         runs = [of_task(config, every, i, out) for i in range(len(every))]
@@ -213,7 +213,7 @@ def joined(
         "tasks": by_task,
         "steps": sum(each["steps"] for each in ended),
         "seconds": sum(each["seconds"] for each in ended),
-        "config": plain_dict(config),
+        "config": config.to_dict(),
     }
 
 

@@ -14,14 +14,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.data.batches import Sizes, evaluation_batches
+from experiments.configs.base import Config
+from experiments.data.batches import Corruption, Sizes, evaluation_batches
 from experiments.data.sources import Source
-from experiments.methods import Params, holding, leaf_path, mixed
+from experiments.methods import Model, Params, holding, leaf_path, mixed
 from experiments.step import Placement, only_of, predict
 from experiments.tasks.task import Metric, Task
 from ftp_optax import FTPState, TPGMState, leaf_axes, radii, summary
 
-Model = tuple[Params, Params]  # its parameters, and the statistics of its batch norms
 Named = dict[str, jax.Array]  # path of a leaf -> float32 scalar
 
 # ---- Domains -----------------------------------------------------------------------
@@ -33,44 +33,33 @@ class Domain(NamedTuple):
     Attributes:
       group: "id", "ood" or "corruption".
       source: where the images come from.
-      corruption: its name, or `None`.
-      severity: of the corruption, 1 to 5, or `None`.
-      own_classes: answer with the classes that occur in the source only, as is usual
-        for ImageNet-A and -R, which have 200 of 1000. Figures are much higher.
+      corruption: of the images, or `None`.
+      allowed: for each class whether it may be answered; `None`: any. That of the
+        classes that occur in the source only, as is usual for ImageNet-A and -R, which
+        have 200 of 1000, gives much higher figures.
     """
 
     group: str
     source: Source
-    corruption: str | None = None
-    severity: int | None = None
-    own_classes: bool = False
-
-    def allowed(self) -> np.ndarray | None:
-        """`(classes,)`, bool: what may be answered; `None` for anything."""
-        if not self.own_classes:
-            return None
-        return np.array(self.source.occurring)
+    corruption: Corruption | None = None
+    allowed: tuple[bool, ...] | None = None
 
 
-def domains(
-    tests: Mapping[str, Source],
-    id_name: str,
-    corruptions: Iterable[str] = (),
-    severities: Iterable[int] = (1, 2, 3, 4, 5),
-    own_classes: Iterable[str] = (),
-) -> dict[str, Domain]:
-    """The test sets by name, then `<id name>/<corruption>/<severity>`."""
-    own = set(own_classes)
-    result = {
-        name: Domain(
-            "id" if name == id_name else "ood", source, own_classes=name in own
-        )
-        for name, source in tests.items()
-    }
-    for name, severity in itertools.product(corruptions, severities):
-        result[f"{id_name}/{name}/{severity}"] = Domain(
-            "corruption", tests[id_name], name, severity
-        )
+def domains(tests: Mapping[str, Source], looked: Config) -> dict[str, Domain]:
+    """The test sets by name, then `<id name>/<corruption>/<severity>`.
+
+    Args:
+      tests: by name.
+      looked: the group `evaluation` of the configuration.
+    """
+    result = {}
+    for name, source in tests.items():
+        allowed = source.occurring if name in looked.own_classes else None
+        group = "id" if name == looked.id else "ood"
+        result[name] = Domain(group, source, allowed=allowed)
+    for corruption in itertools.product(looked.corruptions, looked.severities):
+        name = "/".join(map(str, (looked.id, *corruption)))
+        result[name] = Domain("corruption", tests[looked.id], corruption)
     return result
 
 
@@ -105,22 +94,21 @@ class Evaluator(NamedTuple):
       graphdef: of the model.
       sizes: of images, batches and test sets.
       placement: where arrays live.
+      validation: the in-distribution set that selects.
+      domains: the test sets by name.
     """
 
     task: Task
     graphdef: nnx.GraphDef
     sizes: Sizes
     placement: Placement
+    validation: Source
+    domains: Mapping[str, Domain]
 
     def measure(self, model: Model, domain: Domain) -> dict[str, float]:
         """The task's figures on one domain."""
-        batches = evaluation_batches(
-            domain.source,
-            self.sizes,
-            corruption=domain.corruption,
-            severity=domain.severity,
-        )
-        allowed = self.placement.replicated(domain.allowed())
+        batches = evaluation_batches(domain.source, self.sizes, domain.corruption)
+        allowed = domain.allowed and self.placement.replicated(np.array(domain.allowed))
         tallies = [
             _tally(
                 self.task, self.graphdef, *model, self.placement.batch(batch), allowed
@@ -129,20 +117,44 @@ class Evaluator(NamedTuple):
         ]
         return self.task.figures(_sum(jax.device_get(tallies)))
 
-    def everywhere(
-        self, model: Model, tests: Mapping[str, Domain]
-    ) -> dict[str, dict[str, Any]]:
-        """The figures on every domain, each with its `group`."""
-        return {
-            name: {"group": test.group, **self.measure(model, test)}
-            for name, test in tests.items()
-        }
-
-    def validate(self, model: Model, validation: Source) -> float:
+    def validate(self, model: Model) -> float:
         """The headline metric on all images of the ID validation set."""
         whole = self._replace(sizes=self.sizes._replace(limit=None))
-        figures = whole.measure(model, Domain("id", validation))
+        figures = whole.measure(model, Domain("id", self.validation))
         return figures[self.task.metric.name]
+
+    def figures(self, model: Model) -> dict[str, Any]:
+        """What a model can do on validation and in every domain, for a record."""
+        everywhere = {
+            name: {"group": test.group, **self.measure(model, test)}
+            for name, test in self.domains.items()
+        }
+        return {
+            "id_val": self.validate(model),
+            "evaluation": everywhere,
+            "summary": summarise(everywhere, self.task.metric),
+        }
+
+    def wise_curve(
+        self, start: Model, trained: Model, alphas: Iterable[float]
+    ) -> dict[str, list[float | None]]:
+        """Mixtures with the start, `alphas` of what was trained, on ID and the shift.
+
+        Corruptions are left out unless they are the only shift there is.
+        """
+        groups = {test.group for test in self.domains.values()}
+        shifted = "ood" if "ood" in groups else "corruption"
+        tests = {k: d for k, d in self.domains.items() if d.group in ("id", shifted)}
+        few = self._replace(domains=tests)
+        curve = {"alpha": [], "id_val": [], "id": [], shifted: []}
+        for alpha in alphas:
+            model = self.placement.replicated(mixed(start, trained, alpha))
+            found = few.figures(model)
+            means = found["summary"]
+            values = (alpha, found["id_val"], means["id"], means[shifted])
+            for name, value in zip(curve, values, strict=True):
+                curve[name].append(value)
+        return curve
 
 
 def summarise(
@@ -167,37 +179,6 @@ def summarise(
 def shift(summary: Mapping[str, float | None]) -> str:
     """The group that robustness is read off: "ood", or without it "corruption"."""
     return "ood" if summary["ood"] is not None else "corruption"
-
-
-def wise_curve(
-    evaluator: Evaluator,
-    ends: tuple[Model, Model],
-    alphas: Iterable[float],
-    tests: Mapping[str, Domain],
-    validation: Source,
-) -> dict[str, list[float | None]]:
-    """The mixtures of trained weights with those of the start, on ID and the shift.
-
-    Corruptions are left out unless they are the only shift there is.
-
-    Args:
-      evaluator: of the model.
-      ends: the start, and the same after training.
-      alphas: shares of the trained weights.
-      tests: every domain.
-      validation: the ID validation set.
-    """
-    shifted = "ood" if any(t.group == "ood" for t in tests.values()) else "corruption"
-    tests = {k: test for k, test in tests.items() if test.group in ("id", shifted)}
-    curve = {"alpha": [], "id_val": [], "id": [], shifted: []}
-    for alpha in alphas:
-        model = evaluator.placement.replicated(mixed(*ends, alpha))
-        means = summarise(evaluator.everywhere(model, tests), evaluator.task.metric)
-        id_val = evaluator.validate(model, validation)
-        values = (alpha, id_val, means["id"], means[shifted])
-        for name, value in zip(curve, values, strict=True):
-            curve[name].append(value)
-    return curve
 
 
 # ---- Drifts and radii --------------------------------------------------------------

@@ -62,13 +62,30 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 def read(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON file that holds an object; raises a `RecordError` if it does not."""
+    return parsed(bytes_of(path), str(path))
+
+
+def bytes_of(path: pathlib.Path) -> bytes:
+    """What a file holds; raises a `RecordError` if it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: expected a JSON object, got {type(content)}.")
-    return content
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def parsed(text: bytes, place: str) -> dict[str, Any]:
+    """The JSON object that a text is; raises a `RecordError` that begins `place`."""
+
+    def no_number(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        value = json.loads(text, parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{place}: cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{place}: expected a JSON object, got {value!r:.40}.")
+    return value
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from ftp_optax import (
 )
 
 Params = Any  # nested dicts of float32 arrays
+Model = tuple[Params, Params]  # its parameters, and the statistics of its batch norms
 Number = float | jax.Array  # may be traced
 HeldOutLoss = Callable[[Params], jax.Array]
 
@@ -86,6 +87,8 @@ class Method(NamedTuple):
       probe_first: starts from a probed head, whatever the configuration says.
       needs_held_out: its step evaluates the loss on held-out batches.
       mixes: after training, the weights are mixed with the pre-trained ones.
+      radius_rate: that of the optimizer that trains its radii, if it has any and the
+        rate is not its strength.
     """
 
     label: str
@@ -97,6 +100,7 @@ class Method(NamedTuple):
     probe_first: bool = False
     needs_held_out: bool = False
     mixes: bool = False
+    radius_rate: float | None = None
 
 
 def transformation(tx: optax.GradientTransformation) -> Rule:
@@ -121,11 +125,15 @@ def plain(
     return transformation(optimizer)
 
 
-def ftp(**options: Any) -> Callable[..., Rule]:
+def ftp(
+    label: str, colour: Colour, radius_rate: float = 1e-2, **options: Any
+) -> Method:
     """FTP; its strength is kappa. `options` are those of `with_ftp`."""
-    return lambda optimizer, kappa, held: transformation(
+    rule = lambda optimizer, kappa, held: transformation(
         with_ftp(optimizer, kappa=kappa, **held._asdict(), **options)
     )
+    strength = Strength("kappa", 1.0, highest=1.0)
+    return Method(label, rule, colour, strength, radius_rate=radius_rate)
 
 
 def trained_on_held_out(
@@ -150,7 +158,7 @@ def trained_on_held_out(
     return Rule(init, step)
 
 
-KAPPA = Strength("kappa", 1.0, highest=1.0)
+RADIUS_RATE = Strength("radius rate", 1e-2)
 
 METHODS = {
     "fine-tune": Method("Fine-tuning", plain, Colour("#d55e00", "#ff8b45", "^")),
@@ -206,7 +214,7 @@ METHODS = {
         "TPGM",
         trained_on_held_out,
         Colour("#cc79a7", "#eba0cb", "X"),
-        Strength("radius rate", 1e-2),
+        RADIUS_RATE,
         needs_held_out=True,
     ),
     "spd": Method(
@@ -217,39 +225,36 @@ METHODS = {
         Colour("#3296d8", "#86d0fb", "P"),
         Strength("lambda", 0.5),
     ),
-    "ftp": Method("FTP", ftp(), Colour("#009e73", "#2bd3a3", "o"), KAPPA),
+    "ftp": ftp("FTP", Colour("#009e73", "#2bd3a3", "o")),
     "ftp-rate": Method(
         "FTP, tuned radius rate",
         lambda optimizer, rate, held: transformation(
             with_ftp(optimizer, radius_optimizer=optax.adam(rate), **held._asdict())
         ),
         Colour("#4d7c0f", "#a3e635", "$R$"),
-        Strength("radius rate", 1e-2),
+        RADIUS_RATE,
     ),
     # Remedies for radii that stay near their first value, never the default.
-    "ftp-active": Method(
+    "ftp-active": ftp(
         "FTP, active rows",
-        ftp(hypergradient="active"),
         Colour("#1b7f4d", "#7be0a8", "d"),
-        KAPPA,
+        hypergradient="active",
     ),
-    "ftp-wide": Method(
+    "ftp-wide": ftp(
         "FTP, first radius 0.1",
-        ftp(initial_radius=0.1),
         Colour("#45b39d", "#a3e8d8", "8"),
-        KAPPA,
+        initial_radius=0.1,
     ),
-    "ftp-fast": Method(
+    "ftp-fast": ftp(
         "FTP, radius rate 0.1",
-        ftp(radius_optimizer=optax.adam(1e-1)),
         Colour("#117a8b", "#63c7d8", "H"),
-        KAPPA,
+        1e-1,
+        radius_optimizer=optax.adam(1e-1),
     ),
-    "ftp-smooth": Method(
+    "ftp-smooth": ftp(
         "FTP, radius momentum 0.99",
-        ftp(radius_optimizer=optax.adam(1e-2, b1=0.99)),
         Colour("#b03a2e", "#f1948a", "*"),
-        KAPPA,
+        radius_optimizer=optax.adam(1e-2, b1=0.99),
     ),
 }
 

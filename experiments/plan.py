@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import records
-from experiments.configs.base import Config, check_strength, plain_dict
+from experiments.configs.base import Config, check_strength
 from experiments.configs.values import SettingError, at_least, each, one_of, whole
 from experiments.files import jsonable
 from experiments.methods import METHODS
@@ -183,8 +183,7 @@ def folder(config: Config, planned: Planned, out: pathlib.Path) -> pathlib.Path:
     """The folder of one run; of a final one that would repeat a tuning run, that's."""
     tuning = planned._replace(stage="tune")
     there, now = (
-        jsonable(plain_dict(configured(config, each, out)))
-        for each in (tuning, planned)
+        jsonable(configured(config, each, out).to_dict()) for each in (tuning, planned)
     )
     again = planned.seed in config.tune_seeds
     if again and not records.differences(there, now, records.FREE):
@@ -207,9 +206,9 @@ def configured(config: Config, planned: Planned, out: pathlib.Path) -> Config:
     trained = planned._replace(
         method=records.TRAINS_FOR_OTHERS, setting=Setting(rate, None)
     )
-    folder = out / trained.stage / trained.name
-    if method.mixes and (folder / records.SELECTED).exists():
-        result.io.trained_from = str(folder)
+    run = out / trained.stage / trained.name
+    if method.mixes and (run / records.SELECTED).exists():
+        result.io.trained_from = str(run)
     if method.probes or method.mixes:  # a mixture of which would say nothing new
         result.evaluation.wise_alphas = ()
     return result

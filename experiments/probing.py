@@ -12,6 +12,7 @@ from flax import nnx
 
 from experiments.data.batches import Sizes, evaluation_batches
 from experiments.data.sources import Source
+from experiments.data.transforms import nearest
 from experiments.methods import Params
 from experiments.step import Placement
 from experiments.tasks import task_of
@@ -53,33 +54,22 @@ def extract(start: Any, source: Source, sizes: Sizes) -> Features:
     those that do not count are left out.
     """
     task, placement = task_of(source.target), Placement()
-    params, statistics = placement.replicated((start.params, start.statistics))
+    params, statistics = placement.replicated(start.model)
     vectors, targets = [], []
     for batch in evaluation_batches(source, sizes):
         placed = placement.batch(batch)
         features = _features(start.graphdef, params, statistics, placed["image"])
         features, mask = np.asarray(jax.device_get(features)), batch["mask"]
-        values = batch[source.target.name]
+        values = batch[source.target.name][mask]
         if source.target.dense:
-            values = _centres(values, features.shape[1:3])
-            values = values.reshape(len(mask), -1, *values.shape[3:])[mask]
-            values = values.reshape(-1, *values.shape[2:])
-        else:
-            values = values[mask]
+            grid, whole = features.shape[1:3], (0, 0, *values.shape[2:0:-1])
+            fields = [nearest(field, whole, grid) for field in values]
+            values = np.reshape(fields, (-1, *values.shape[3:]))
         vectors.append(features[mask].reshape(-1, features.shape[-1]))
         targets.append(values)
     values, outputs = np.concatenate(targets), task.outputs(source.num_classes)
     counts = task.probe.counts(values, outputs)
     return Features(np.concatenate(vectors)[counts], values[counts])
-
-
-def _centres(fields: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Fields `(n, h, w, ...)` at the centres of a grid of `shape`."""
-    rows, columns = (
-        ((np.arange(cells) + 0.5) * pixels / cells).astype(int)
-        for cells, pixels in zip(shape, fields.shape[1:3], strict=True)
-    )
-    return fields[:, rows][:, :, columns]
 
 
 def thinned(features: Features) -> Features:

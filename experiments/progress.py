@@ -150,29 +150,18 @@ class Display:
         if self._staged:
             yield
             return
-        self._staged = True
-        try:
-            with self._named(name):
-                yield
-        finally:
-            self._staged = False
-
-    @contextlib.contextmanager
-    def _named(self, name: str) -> Iterator[None]:
-        if not self._console.is_terminal:
-            if not self._running:
+        with contextlib.ExitStack() as ending:
+            self._staged = True
+            ending.callback(setattr, self, "_staged", False)
+            if not self._running and self._console.is_terminal:
+                ending.enter_context(self._console.status(name))
+            elif not self._running:
                 self.print(f"{name} ...")
+            elif self._console.is_terminal:
+                task = self._bars.add_task(name, total=None, first=0, unit="", images=0)
+                ending.callback(self._bars.remove_task, task)
+                self._bars.refresh()
             yield
-        elif not self._running:
-            with self._console.status(name):
-                yield
-        else:
-            task = self._bars.add_task(name, total=None, first=0, unit="", images=0)
-            self._bars.refresh()
-            try:
-                yield
-            finally:
-                self._bars.remove_task(task)
 
     @contextlib.contextmanager
     def bar(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from experiments.configs.base import get_config
 from experiments.files import (
@@ -34,15 +35,8 @@ ANCHOR = "anchor"  # of the last step, with the radii, where it is kept
 TRAINS_FOR_OTHERS = "fine-tune"  # whose runs WiSE-FT mixes with their start
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one level: `{"data.flip": True}`."""
-    options = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            options |= flat(value, f"{prefix}{key}.")
-        else:
-            options[f"{prefix}{key}"] = value
-    return options
+# A configuration as one level: `{"data.flip": True}`.
+flat = functools.partial(traverse_util.flatten_dict, sep=".")
 
 
 # ---- The folder of a run -----------------------------------------------------------
@@ -70,7 +64,8 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
     """
     config = jsonable(config)
     file, metrics = out / CONFIG, out / METRICS
-    if file.exists() and (begun(out) or not _is_ours(read(file))):
+    ours = {"name", "method", "data", "model"}
+    if file.exists() and (begun(out) or not ours <= read(file).keys()):
         if changed := differences(read(file), config, FREE):
             raise RecordError(
                 f"{out} is a run of another configuration ({changed}). Use another"
@@ -87,10 +82,6 @@ def open_run(out: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any] | N
 def begun(out: pathlib.Path) -> bool:
     """Whether a folder holds anything that a run writes once it cannot be refused."""
     return any((out / name).exists() for name in (METRICS, CHECKPOINTS, SELECTED))
-
-
-def _is_ours(config: Mapping[str, Any]) -> bool:
-    return {"name", "method", "data", "model"} <= config.keys()
 
 
 def options(config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
@@ -133,14 +124,11 @@ def check_same_training(run: pathlib.Path, config: Mapping[str, Any]) -> dict[st
     return record
 
 
-def save_selected(out: pathlib.Path, params: Any, statistics: Any) -> None:
-    """Saves the parameters of a finished run, in place of older ones."""
-    _save(out / SELECTED, {"params": params, "statistics": statistics})
-
-
-def save_anchor(out: pathlib.Path, holding: Any) -> None:
-    """Saves what a method holds, for a run that goes on with it."""
-    _save(out / ANCHOR, {"holding": holding})
+def save(folder: pathlib.Path, content: Any) -> None:
+    """Saves arrays and their checksum, in place of older ones."""
+    with saving(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), content, force=True)
+    write_bytes(folder.with_suffix(".sha256"), checksum(folder).encode())
 
 
 def load_anchor(run: pathlib.Path, like: Any) -> Any:
@@ -159,12 +147,6 @@ def load_anchor(run: pathlib.Path, like: Any) -> Any:
             " --config.io.keep_anchor=True."
         )
     return _restored(run / ANCHOR, {"holding": like})["holding"]
-
-
-def _save(folder: pathlib.Path, content: Any) -> None:
-    with saving(folder), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), content, force=True)
-    write_bytes(folder.with_suffix(".sha256"), checksum(folder).encode())
 
 
 def _check(folder: pathlib.Path) -> None:

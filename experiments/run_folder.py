@@ -109,42 +109,32 @@ class Log:
         of equals.
       seen: what `evaluation.observe` saw then.
       seconds: of training so far, evaluation excluded.
+      pending: losses since the last validation, where they were computed.
     """
 
     def __init__(self, out: pathlib.Path, step: int, saved: Mapping[str, Any] | None):
         """A new log, or the one that a checkpoint saved after `step` steps."""
-        content: Any = saved or {
-            "history": {"epoch": [], "step": [], "loss": [], "id_val": []},
-            "trace": {"step": [], "loss": [], "radius": {}, "drift": {}, "bound": {}},
-            "best": None,
-            "seen": {},
-            "seconds": 0.0,
-            "pending": [],
-        }
-        self.history: dict[str, list] = content["history"]
-        self.trace: dict[str, Any] = content["trace"]
-        self.best: dict[str, Any] | None = content["best"]
-        self.seen: dict[str, Any] = content["seen"]
-        self.seconds: float = content["seconds"]
-        self._losses: list[Any] = content["pending"]  # since the last validation
+        self.history: dict[str, list]
+        self.history = {"epoch": [], "step": [], "loss": [], "id_val": []}
+        self.trace: dict[str, Any] = {"step": [], "loss": []}
+        self.trace |= {"radius": {}, "drift": {}, "bound": {}}
+        self.best: dict[str, Any] | None = None
+        self.seen: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.pending: list[Any] = []
+        vars(self).update(saved or {})
         from experiments.board import Board  # needed to train alone
 
         self._board = Board(out / "tensorboard", step)
 
     def saved(self) -> dict[str, Any]:
         """All of it, as JSON."""
-        return {
-            "history": self.history,
-            "trace": self.trace,
-            "best": self.best,
-            "seen": self.seen,
-            "seconds": self.seconds,
-            "pending": [float(x) for x in jax.device_get(self._losses)],
-        }
+        own = {k: v for k, v in vars(self).items() if k != "_board"}
+        return own | {"pending": [float(x) for x in jax.device_get(self.pending)]}
 
     def step(self, scalars: Mapping[str, jax.Array]) -> None:
         """Notes the loss of a step, without waiting for it."""
-        self._losses.append(scalars["loss"])
+        self.pending.append(scalars["loss"])
 
     def observe(
         self, step: int, scalars: Mapping[str, Any], seen: Mapping[str, Named]
@@ -167,8 +157,8 @@ class Log:
 
     def validated(self, metric: Metric, epoch: float, step: int, id_val: float) -> bool:
         """Notes an ID validation; returns whether it is the best so far."""
-        loss = float(np.mean(np.array(jax.device_get(self._losses), np.float64)))
-        self._losses = []
+        loss = float(np.mean(np.array(jax.device_get(self.pending), np.float64)))
+        self.pending = []
         entry = {"epoch": epoch, "step": step, "loss": loss, "id_val": id_val}
         for name, value in entry.items():
             self.history[name].append(value)
@@ -264,10 +254,10 @@ class Checkpoints:
         log = self._manager.restore(
             step, args=ocp.args.Composite(log=ocp.args.JsonRestore())
         )["log"]
-        if log["workers"] != self._workers:
+        if (workers := log.pop("workers")) != self._workers:
             raise RecordError(
                 f"{self.path.parent} is a run in progress (io.workers:"
-                f" {log['workers']} there, {self._workers} now). It goes on with as"
+                f" {workers} there, {self._workers} now). It goes on with as"
                 " many as it had."
             )
         iterators = {k: grain.checkpoint.CheckpointRestore(v) for k, v in data.items()}

@@ -18,10 +18,6 @@ UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\ud
 DEEPEST = 16  # levels of a record
 
 
-class StudyError(RecordError):
-    """A file or a record that cannot be used; names the file and the line."""
-
-
 # ---- The table ---------------------------------------------------------------------
 
 
@@ -63,7 +59,6 @@ def _are_columns(value: Any) -> bool:
 
 TEXT = Kind("a text", lambda x: isinstance(x, str))
 TEXTS = Kind("a list of texts", lambda x: _is_list(x, str))
-TEXT_OR_NOTHING = Kind("a text or null", lambda x: x is None or isinstance(x, str))
 FLAG = Kind("true or false", lambda x: isinstance(x, bool))
 WHOLE = Kind("a whole number", lambda x: type(x) is int and abs(x) < 2**53)
 SIZE = Kind("one or two sides", lambda x: WHOLE.holds(x) or _is_list(x, int))
@@ -109,12 +104,10 @@ FIELDS = {
     "metric/unit": TEXT,
     "setting/learning_rate": NUMBER,
     "setting/strength": NUMBER,
-    "setting/strength_name": TEXT_OR_NOTHING,
+    "setting/strength_name?": TEXT,
     "id_val": NUMBER,
-    "evaluation": OBJECT,
     "evaluation/*": FIGURES,
     "layers": TEXTS,
-    "leaves": OBJECT,
     **dict.fromkeys((f"leaves/*/{x}" for x in LEAF), NUMBER),
     "config/*": OPTION,
     "config/method.name": TEXT,  # older records have no groups of options
@@ -126,7 +119,6 @@ FIELDS = {
     "versions?/*": TEXT,
     "machine?": TEXT,
     "start_evaluation?/id_val?": NUMBER,
-    "start_evaluation?/evaluation": OBJECT,
     "start_evaluation?/evaluation/*": FIGURES,
     "history?": COLUMNS,
     **dict.fromkeys((f"history?/{x}" for x in ("step", "loss", "id_val")), COLUMN),
@@ -141,7 +133,7 @@ FIELDS = {
 
 
 def check(record: Mapping[str, Any], place: str) -> None:
-    """Raises a `StudyError` that begins with `place` unless the record can be used."""
+    """Raises a `RecordError` that begins with `place` unless the record can be used."""
     check_texts(record, place, [])
     for path, kind in FIELDS.items():
         check_field(record, path.split("/"), kind, place, [])
@@ -162,13 +154,13 @@ def check_field(
         return
     if key != "*" and key not in value:
         field = ".".join([*passed, key])
-        raise StudyError(f"{place}: `{field}` is missing. Run it again.")
+        raise RecordError(f"{place}: `{field}` is missing. Run it again.")
     for name in value if key == "*" else [key]:
         check_field(value[name], path[1:], kind, place, [*passed, name])
 
 
 def check_texts(value: Any, place: str, passed: list[str]) -> None:
-    """Raises a `StudyError` where a text, or a key, cannot be written on one line."""
+    """Raises a `RecordError` where a text, or a key, cannot be written on one line."""
     if len(passed) > DEEPEST:
         words = f"at most {DEEPEST} levels"
         raise refused(place, [*passed[:3], "..."], words, "more")
@@ -183,6 +175,6 @@ def check_texts(value: Any, place: str, passed: list[str]) -> None:
             check_texts(item, place, [*passed, "an item"])
 
 
-def refused(place: str, passed: Sequence[str], words: str, value: Any) -> StudyError:
+def refused(place: str, passed: Sequence[str], words: str, value: Any) -> RecordError:
     field = ".".join(passed)
-    return StudyError(f"{place}: `{field}`: expected {words}, got {value!r:.60}.")
+    return RecordError(f"{place}: `{field}`: expected {words}, got {value!r:.60}.")

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import FrozenConfigDict
 
-from experiments import evaluation, records
-from experiments.configs.base import Config, plain_dict
+from experiments import records
+from experiments.configs.base import Config
 from experiments.configs.values import SettingError
 from experiments.data.batches import Sizes, train_batches
 from experiments.data.sources import Source
-from experiments.evaluation import Domain, Evaluator
+from experiments.evaluation import Evaluator, domains
 from experiments.methods import METHODS, Held
 from experiments.run_folder import versions
 from experiments.start import HEAD, Origin, Shared, Start, origin
@@ -34,30 +34,24 @@ class Setup(NamedTuple):
       config: as given.
       shared: what other runs have in common with it.
       train: the training set.
-      validation: the in-distribution set that selects.
-      domains: the test sets by name.
       origin: the options that the start depends on.
       start: the model before fine-tuning.
-      evaluator: measures the model.
+      evaluator: measures the model, on the validation set and every test set.
       training: what is fixed about its steps.
       knobs: learning rate and strength, as arrays.
       strength: of the method, or `None`.
-      steps_per_epoch: how many.
       validate_every: steps between two validations.
     """
 
     config: Config
     shared: Shared
     train: Source
-    validation: Source
-    domains: dict[str, Domain]
     origin: Origin
     start: Start
     evaluator: Evaluator
     training: Training
     knobs: Knobs
     strength: Any
-    steps_per_epoch: int
     validate_every: int
 
     @property
@@ -89,7 +83,7 @@ class Setup(NamedTuple):
             "image_size": config.data.image_size[0],
             "metric": self.task.metric._asdict(),
             "layers": self.start.layers,
-            "config": plain_dict(config),
+            "config": config.to_dict(),
             "versions": versions("scikit-learn", "grain"),
             "machine": records.machine(),
         }
@@ -137,17 +131,12 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
         config=config,
         shared=shared,
         train=train,
-        validation=validation,
-        domains=evaluation.domains(
-            tests,
-            evaluated.id,
-            evaluated.corruptions,
-            evaluated.severities,
-            evaluated.own_classes,
-        ),
         origin=begins,
         start=start,
-        evaluator=Evaluator(task, start.graphdef, sizes, placement),
+        evaluator=Evaluator(
+            *(task, start.graphdef, sizes, placement, validation),
+            domains(tests, evaluated),
+        ),
         training=Training(
             recipe=FrozenConfigDict(recipe.to_dict() | {"steps": steps}),
             warmup_steps=warmup_steps,
@@ -162,7 +151,6 @@ def set_up(config: Config, shared: Shared | None = None) -> Setup:
         ),
         knobs=Knobs(*placement.replicated(knobs)),
         strength=strength,
-        steps_per_epoch=per_epoch,
         validate_every=evaluated.validate_every or per_epoch,
     )
 
@@ -194,7 +182,7 @@ def _check_classes(config: Config, train: Source) -> None:
             f"recipe.label_smoothing: {name} has no classes to spread a target over;"
             f" expected 0, got {smoothing}."
         )
-    options = records.flat(plain_dict(config))
+    options = records.flat(config.to_dict())
     for option in OF_LABELS if train.target.dense else ():
         if value := options[option]:
             raise SettingError(
@@ -227,7 +215,6 @@ def iterators(setup: Setup) -> dict[str, Any]:
         image_size=tuple(data.image_size),
         seed=config.seed,
         workers=config.io.workers,
-        cache=config.io.cache,
     )
     changed = functools.partial(
         endless,
@@ -238,7 +225,8 @@ def iterators(setup: Setup) -> dict[str, Any]:
     )
     batches = {"train": iter(changed(setup.train))}
     if METHODS[config.method.name].needs_held_out:
-        still = endless(setup.validation, scale=(1.0, 1.0), flip=False)
+        validation = setup.evaluator.validation
+        still = endless(validation, scale=(1.0, 1.0), flip=False)
         batches["held_out"] = iter(still)
     return batches
 

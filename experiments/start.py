@@ -16,12 +16,13 @@ from flax import nnx
 from ml_collections import FrozenConfigDict
 
 from experiments import models, records
-from experiments.configs.base import RANDOM, Config, plain_dict
+from experiments.configs.base import RANDOM, Config
 from experiments.configs.values import SettingError
 from experiments.data import DataError
 from experiments.data.batches import Sizes
+from experiments.data.examples import MOST_BYTES
 from experiments.data.sources import Source, data_folder, open_source
-from experiments.methods import METHODS, Params
+from experiments.methods import METHODS, Model, Params
 from experiments.models import weights
 from experiments.models.backbone import DECODERS
 from experiments.tasks import TARGETS, task_of
@@ -35,7 +36,7 @@ Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
 def origin(config: Config) -> Origin:
     """The options that a start depends on; hashable, and named as they are there."""
-    part = plain_dict(config)
+    part = config.to_dict()
     data, io = part["data"], part["io"]
     for of_training in ("scale", "flip", "randaugment", "random_erasing"):
         del data[of_training]
@@ -70,6 +71,11 @@ class Start(NamedTuple):
     layers: tuple[str, ...]
     new: tuple[str, ...]
 
+    @property
+    def model(self) -> Model:
+        """The params and the statistics."""
+        return self.params, self.statistics
+
 
 class Shared:
     """What the runs of a sweep have in common, each made when it is first asked for.
@@ -82,7 +88,7 @@ class Shared:
     def __init__(self, stage: Stage = contextlib.nullcontext):
         self.stage = stage
         self.figures: dict[Any, dict[str, Any]] = {}
-        self._opened = functools.lru_cache(maxsize=32)(_opened)
+        self._opened = functools.lru_cache(maxsize=32)(open_source)
         self._pretrained = functools.lru_cache(maxsize=2)(self._load)
         self.start = functools.lru_cache(maxsize=2)(self._start)
         self.probing = functools.lru_cache(maxsize=2)(self._probing)
@@ -94,7 +100,8 @@ class Shared:
         learn from, `data.share` of the images are there, to test on all.
         """
         io, (whole, _, part) = config.io, spec.partition("#")
-        source = self._opened(whole, io.data_dir, io.source_dir, io.cache)
+        most_bytes = MOST_BYTES if io.cache else 0
+        source = self._opened(whole, io.data_dir, io.source_dir, TARGETS, most_bytes)
         if part or config.data.classes:
             source = source.of_classes(config.data.classes, part)
         if to_learn:
@@ -138,13 +145,6 @@ class Shared:
         except ValueError as error:
             raise DataError(f"data.train: {error} in {data.train}.") from error
         return Probing(seen, extract(start, validation, sizes))
-
-
-def _opened(
-    spec: str, data_dir: str | None, source_dir: str | None, cache: bool
-) -> Source:
-    source = open_source(spec, data_dir, source_dir, TARGETS)
-    return source.cached() if cache else source
 
 
 def with_head(start: Start, head: Head) -> Start:

@@ -15,27 +15,21 @@ class Interval(NamedTuple):
     half_width: float = math.nan
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean of independent values and its Student-t interval.
-
-    Args:
-      values: one per seed, at least one.
-      confidence: coverage, in (0, 1).
-    """
+def interval(values: Sequence[float]) -> Interval:
+    """Mean of independent values, at least one, and its Student-t interval."""
     if len(values) < 2:
         return Interval(float(np.mean(values)))
-    quantile = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    quantile = stats.t.ppf(0.975, len(values) - 1)
     return Interval(float(np.mean(values)), float(quantile * stats.sem(values)))
 
 
-def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share: how far drawing `count` images moves it.
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share: how far drawing the images moves it.
 
     Args:
       share: of them, in [0, 1], such as an accuracy.
       count: at least one.
-      confidence: coverage, in (0, 1).
     """
     test = stats.binomtest(round(share * count), count)
-    low, high = test.proportion_ci(confidence, method="wilson")
+    low, high = test.proportion_ci(0.95, method="wilson")
     return float(low), float(high)

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import FrozenConfigDict
 
-from experiments.methods import METHODS, Held, Params, Rule, only
+from experiments.methods import METHODS, Held, Model, Params, Rule, only
 from experiments.optimizer import optimizer, schedule
 from experiments.tasks.task import Task
 
@@ -65,7 +65,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # how many were taken, int32
 
     @property
-    def model(self) -> tuple[Params, Params]:
+    def model(self) -> Model:
         """What is evaluated: the params, averaged if they are, and the statistics."""
         return self.mean or self.params, self.statistics
 

@@ -11,17 +11,17 @@ run has unless its own line says otherwise. `leaves` are columns there, in the o
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.files import jsonable
+from experiments import files
+from experiments.files import RecordError, jsonable
 from experiments.records import flat
 from experiments.schema import (
     COLUMN,
     LEAF,
     OBJECT,
     TEXTS,
-    StudyError,
     check,
     check_field,
     check_texts,
@@ -55,22 +55,22 @@ def read(file: pathlib.Path) -> list[Record]:
     A last line without an end was torn by a kill; it is left out.
 
     Raises:
-      StudyError: the file is no study, or a line is damaged or foreign.
+      RecordError: the file is no study, or a line is damaged or foreign.
     """
-    lines = _content(file).split(b"\n")[:-1]
+    lines = files.bytes_of(file).split(b"\n")[:-1]
     if not lines:
         return []
     shared = _header(file, lines[0])
     records: dict[tuple[str, str], Record] = {}
     for number, line in enumerate(lines[1:], 2):
         place = f"{file}:{number}"
-        own = _parsed(line, place)
+        own = _with_options(files.parsed(line, place), place)
         record = shared | own | {"config": shared["config"] | own["config"]}
         record = _with_rows(record, place)
         check(record, place)
         key = record["stage"], record["run"]
         if key in records:
-            raise StudyError(f"{place}: {key[0]} {key[1]} is there twice.")
+            raise RecordError(f"{place}: {key[0]} {key[1]} is there twice.")
         records[key] = record
     return [*records.values()]
 
@@ -79,42 +79,25 @@ def read_run(file: pathlib.Path) -> Record:
     """The record of a run of its own, as a study would hold it.
 
     Raises:
-      StudyError: the file is damaged, or of something else.
+      RecordError: the file is damaged, or of something else.
     """
     own = {"stage": "", "run": file.absolute().parent.name}
-    record = _parsed(_content(file), str(file)) | own
+    record = _with_options(files.read(file), str(file)) | own
     check(record, str(file))
     return thinned(record, "")
-
-
-def _content(file: pathlib.Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise StudyError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _header(file: pathlib.Path, line: bytes) -> Record:
     """What the first line says that all runs share."""
     place = f"{file}:1"
-    header = _parsed(line, place)
+    header = _with_options(files.parsed(line, place), place)
     shared = header.get("shared")
     if header.get("schema") != SCHEMA or not isinstance(shared, dict):
-        raise StudyError(
+        raise RecordError(
             f"{place}: expected the first line of a study with schema {SCHEMA}, got"
             f" {header!r:.60}."
         )
     return _with_options(shared, place)
-
-
-def _parsed(line: bytes, place: str) -> Record:
-    try:
-        content = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise StudyError(f"{place}: cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise StudyError(f"{place}: expected a JSON object, got {content!r:.40}.")
-    return _with_options(content, place)
 
 
 def _with_options(content: Record, place: str) -> Record:
@@ -150,10 +133,6 @@ def _with_columns(record: Record) -> Record:
     return record | {"leaves": kept}
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 # ---- Writing -----------------------------------------------------------------------
 
 
@@ -178,46 +157,25 @@ def append(
     lines = []
     with file.open("a+b") as stream:
         stream.seek(0)
-        first = stream.readline()
-        if first.endswith(b"\n"):
-            shared = _header(file, first)
-            _drop_torn_line(stream)
+        known = stream.read()
+        end = known.rfind(b"\n") + 1  # of the last line that is whole
+        stream.truncate(end)
+        if end:
+            shared = _header(file, known.split(b"\n")[0])
         else:
-            stream.truncate(0)
-            shared = common([content], _SHARED, _OWN_OPTIONS)
+            config = content["config"].items()
+            options = {k: v for k, v in config if k not in _OWN_OPTIONS}
+            shared = {k: content[k] for k in _SHARED if k in content}
+            shared["config"] = options
             name = file.stem if file.name != FILE else file.absolute().parent.name
             lines.append({"schema": SCHEMA, "study": name, "shared": shared})
         lines.append(_differences(_with_columns(content), shared))
-        stream.write("".join(_line(line) for line in lines).encode())
+        for line in lines:
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            stream.write(f"{text}\n".encode())
         stream.flush()
         os.fsync(stream.fileno())
     return content
-
-
-def _drop_torn_line(stream: Any) -> None:
-    stream.seek(0)
-    content = stream.read()
-    stream.truncate(content.rfind(b"\n") + 1)
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def common(
-    records: Sequence[Mapping[str, Any]], fields: Iterable[str], own: Iterable[str]
-) -> Record:
-    """The fields, and the options that are not runs' `own`, in which all agree."""
-    first = records[0]
-    same = lambda name: all(r.get(name) == first.get(name) for r in records)
-    config = {
-        name: value
-        for name, value in first["config"].items()
-        if name not in own
-        and all(name in r["config"] and r["config"][name] == value for r in records)
-    }
-    shared = {k: first[k] for k in fields if k in first and same(k)}
-    return shared | {"config": config}
 
 
 def _differences(record: Record, shared: Record) -> Record:

@@ -28,7 +28,7 @@ from absl import flags
 
 from experiments import evaluation, records, studies
 from experiments.cli import Job, launch
-from experiments.configs.base import Config, plain_dict
+from experiments.configs.base import Config
 from experiments.files import RecordError, jsonable, locked
 from experiments.plan import (
     Planned,
@@ -46,7 +46,6 @@ from experiments.train import run
 
 JOB = "experiments.sweep"
 Run = Callable[..., dict[str, Any]]  # (configuration, folder, ...) -> its record
-Chosen = dict[str, dict[str, Any]]  # by method: its setting, ID validation and runs
 
 
 # ---- Selection ---------------------------------------------------------------------
@@ -84,8 +83,8 @@ def sweep(
     display: Display,
     shared: Shared | None = None,
     one: Run | None = None,
-) -> Chosen:
-    """Runs what is missing of both stages; returns what was chosen.
+) -> dict[str, Setting]:
+    """Runs what is missing of both stages; returns what was chosen, by method.
 
     `one` makes one run, by default as `experiments.train.run`.
 
@@ -94,36 +93,19 @@ def sweep(
       RecordError: the folder is of another study, or another process is at it.
     """
     grid = settings(config)
-    with locked(out):
-        shared = shared or Shared(display.stage)
-        one = functools.partial(one or run, display=display, shared=shared)
-        return _sweep(config, grid, out, display, one)
-
-
-def _sweep(
-    config: Config,
-    grid: dict[str, list[Setting]],
-    out: pathlib.Path,
-    display: Display,
-    one: Run,
-) -> Chosen:
-    tuning = planned("tune", grid, config.tune_seeds)
+    shared = shared or Shared(display.stage)
+    one = functools.partial(one or run, display=display, shared=shared)
     scores: dict[tuple[str, Setting], list[float]] = {}
-    for plan, record in run_all(config, tuning, out, display, one).items():
-        score = selection_score(record)
-        scores.setdefault((plan.method, plan.setting), []).append(score)
-    chosen = select(grid, scores)
-    again = {method: [setting] for method, setting in chosen.items()}
-    final = planned("final", again, config.final_seeds)
-    run_all(config, final, out, display, one)
-    return {
-        method: {
-            **setting._asdict(),
-            "score": float(np.mean(scores[method, setting])),
-            "runs": [plan.name for plan in final if plan.method == method],
-        }
-        for method, setting in chosen.items()
-    }
+    with locked(out):
+        tuning = planned("tune", grid, config.tune_seeds)
+        for plan, record in run_all(config, tuning, out, display, one).items():
+            score = selection_score(record)
+            scores.setdefault((plan.method, plan.setting), []).append(score)
+        chosen = select(grid, scores)
+        again = {method: [setting] for method, setting in chosen.items()}
+        final = planned("final", again, config.final_seeds)
+        run_all(config, final, out, display, one)
+    return chosen
 
 
 def run_all(
@@ -171,7 +153,7 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 def check_same(record: Mapping[str, Any], config: Config, file: pathlib.Path) -> None:
     """Raises a `RecordError` if the run in `file` had another configuration."""
-    now = jsonable(plain_dict(config))
+    now = jsonable(config.to_dict())
     if changed := records.differences(record["config"], now, records.FREE):
         raise RecordError(
             f"{file}: {record['stage']} {record['run']} is a run of another"
@@ -187,7 +169,7 @@ def show(
 ) -> None:
     """Sweeps, and prints what was chosen."""
     for method, chosen in sweep(config, out, display, one=one).items():
-        display.print(f"{method:<14} {chosen['learning_rate']} {chosen['strength']}")
+        display.print(f"{method:<14} {chosen.learning_rate} {chosen.strength}")
     display.print(f"Now: python -m experiments.report {out}")
 
 

@@ -3,19 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.methods import KAPPA, METHODS
+from experiments.methods import METHODS, RADIUS_RATE
 from experiments.statistics import wilson
 from experiments.tasks.task import metric
 
 FEW = 500  # images of a test set below which an accuracy has an interval
 SHORT = 500  # steps below which the rate of the radii may be what holds a layer
-# Of the optimizer that trains the radii, where it is not the method's strength.
-RADIUS_RATES = {
-    **dict.fromkeys(
-        (k for k, method in METHODS.items() if method.strength == KAPPA), 1e-2
-    ),
-    "ftp-fast": 1e-1,
-}
 
 
 def told(record: Mapping[str, Any]) -> list[str]:
@@ -49,10 +42,9 @@ def reach(record: Mapping[str, Any]) -> str:
 
     Adam, which trains the radii, moves them by about its rate a step at most.
     """
-    method, steps = record["method"], record.get("steps", SHORT)
-    rate = RADIUS_RATES.get(method)
-    strength = METHODS[method].strength
-    if strength and strength.name == "radius rate":
+    method, steps = METHODS[record["method"]], record.get("steps", SHORT)
+    rate = method.radius_rate
+    if method.strength == RADIUS_RATE:
         rate = record["setting"]["strength"]
     if rate is None or steps >= SHORT:
         return ""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import evaluation, records
-from experiments.configs.base import Config, check, plain_dict
+from experiments.configs.base import Config, check
 from experiments.files import jsonable, locked, read, write
-from experiments.methods import METHODS, Params, holding, mixed, with_holding
+from experiments.methods import METHODS, Model, holding, mixed, with_holding
 from experiments.models import MODELS
 from experiments.progress import Display, Interrupted, Interruption
 from experiments.run_folder import Checkpoints, Log, check_contents
@@ -31,11 +31,10 @@ from experiments.step import init_state, train_step
 class Trained(NamedTuple):
     """What training leaves: the parameters that ID validation chose, and its log."""
 
-    params: Params
-    statistics: Params
-    seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for those parameters
-    log: Log | None
-    diverged: bool
+    model: Model
+    seen: dict[str, dict[str, float]]  # of `evaluation.observe`, for this model
+    log: Log | None = None
+    diverged: bool = False
     holding: Any = None  # what the method holds after the last step
 
 
@@ -63,7 +62,7 @@ def run(
     """
     check(config, METHODS, MODELS)
     with locked(out):
-        record = records.open_run(out, plain_dict(config))
+        record = records.open_run(out, config.to_dict())
         check_contents(out, config)
         shared = shared or Shared(display.stage)
         record = record or _run(config, out, display, shared)
@@ -86,9 +85,10 @@ def _run(
         trained = train(setup, out, display)
     if method.mixes:
         trained = mix(setup, trained)
-    records.save_selected(out, trained.params, trained.statistics)
+    params, statistics = trained.model
+    records.save(out / records.SELECTED, {"params": params, "statistics": statistics})
     if config.io.keep_anchor:
-        records.save_anchor(out, trained.holding)
+        records.save(out / records.ANCHOR, {"holding": trained.holding})
     write(out / records.METRICS, measure(setup, trained))
     return read(out / records.METRICS)
 
@@ -100,7 +100,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     """Takes every step, keeps what ID validation likes best, saves on the way."""
     config, training, knobs = setup.config, setup.training, setup.knobs
     recipe: Any = training.recipe
-    start = setup.placement.replicated((setup.start.params, setup.start.statistics))
+    start = setup.placement.replicated(setup.start.model)
     pretrained, _ = start
     state = init_state(training, knobs, *start)
     if run := config.method.anchor_from:
@@ -114,7 +114,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
     if restored := checkpoints.restore(arrays, batches, display.print):
         step, arrays, saved = restored
     state, best = arrays["state"], arrays["best"]
-    log, per_epoch = Log(out, step, saved), setup.steps_per_epoch
+    log, per_epoch = Log(out, step, saved), training.steps_per_epoch
 
     def save() -> None:
         content = {"state": state, "best": best}
@@ -146,7 +146,7 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
                 jax.block_until_ready(state)
                 log.seconds += time.monotonic() - began
                 epoch = round(step / per_epoch, 3)
-                score = validate(setup, state.model)
+                score = setup.evaluator.validate(state.model)
                 if log.validated(setup.task.metric, epoch, step, score):
                     # Copied: the original is donated.
                     best = jax.tree.map(lambda x: x.copy(), state.model)
@@ -160,9 +160,8 @@ def train(setup: Setup, out: pathlib.Path, display: Display) -> Trained:
             if interruption.number:
                 raise Interrupted(interruption.number)
         save()  # to measure a model may take longer than to train it
-    params, statistics = best
     held = holding(state.method) if config.io.keep_anchor else None
-    return Trained(params, statistics, log.seen, log, log.diverged, held)
+    return Trained(best, log.seen, log, log.diverged, held)
 
 
 # ---- Instead of training, and after it ---------------------------------------------
@@ -173,36 +172,27 @@ def fit_probe(setup: Setup) -> Trained:
     task, features = setup.task, setup.shared.probing(setup.origin).train
     outputs = task.outputs(setup.train.num_classes)
     head = task.probe.fit(features, outputs, setup.strength)
-    return chosen(setup, with_head(setup.start, head).params, setup.start.statistics)
+    return chosen(setup, with_head(setup.start, head).model)
 
 
 def load(setup: Setup, run: pathlib.Path) -> Trained:
     """The parameters that a finished run selected."""
-    record = records.check_same_training(run, plain_dict(setup.config))
-    params, statistics = records.load_selected(
-        run, (setup.start.params, setup.start.statistics)
-    )
-    diverged = record["status"] == "diverged"
-    return chosen(setup, params, statistics)._replace(diverged=diverged)
+    record = records.check_same_training(run, setup.config.to_dict())
+    model = records.load_selected(run, setup.start.model)
+    return chosen(setup, model)._replace(diverged=record["status"] == "diverged")
 
 
 def mix(setup: Setup, trained: Trained) -> Trained:
     """WiSE-FT: the weights between the start and what was trained."""
-    pretrained = setup.start.params, setup.start.statistics
-    tuned = trained.params, trained.statistics
-    params, statistics = mixed(pretrained, tuned, setup.strength)
-    again = chosen(setup, params, statistics)
-    return trained._replace(
-        params=again.params, statistics=again.statistics, seen=again.seen
-    )
+    between = mixed(setup.start.model, trained.model, setup.strength)
+    again = chosen(setup, between)
+    return trained._replace(model=again.model, seen=again.seen)
 
 
-def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
-    """Parameters that came about without steps of the method."""
-    params, statistics = setup.placement.replicated((params, statistics))
-    start = setup.placement.replicated(setup.start.params)
-    seen = evaluation.observe(start, params, None)
-    return Trained(params, statistics, jax.device_get(seen), None, diverged=False)
+def chosen(setup: Setup, model: Model) -> Trained:
+    """A model that came about without steps of the method."""
+    start, model = setup.placement.replicated((setup.start.params, model))
+    return Trained(model, jax.device_get(evaluation.observe(start, model[0], None)))
 
 
 # ---- The record ---------------------------------------------------------------------
@@ -210,11 +200,11 @@ def chosen(setup: Setup, params: Params, statistics: Params) -> Trained:
 
 def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
     """The record of a run: what it was, how it went, and what the model can do now."""
-    model, log = (trained.params, trained.statistics), trained.log
+    model, log = trained.model, trained.log
     record = setup.description()
     record["status"] = "diverged" if trained.diverged else "finished"
     with setup.shared.stage("evaluating"):
-        record |= figures(setup, model)
+        record |= setup.evaluator.figures(model)
     record["leaves"] = evaluation.leaves(
         setup.start.params, setup.start.layers, trained.seen
     )
@@ -230,42 +220,21 @@ def measure(setup: Setup, trained: Trained) -> dict[str, Any]:
         }
     if setup.config.evaluation.before and not setup.start.new:
         record["start_evaluation"] = start_evaluation(setup)
-    if setup.config.evaluation.wise_alphas:
-        ends = (setup.start.params, setup.start.statistics), model
-        record["wise_curve"] = evaluation.wise_curve(
-            setup.evaluator,
-            ends,
-            setup.config.evaluation.wise_alphas,
-            setup.domains,
-            setup.validation,
-        )
+    if alphas := setup.config.evaluation.wise_alphas:
+        curve = setup.evaluator.wise_curve(setup.start.model, model, alphas)
+        record["wise_curve"] = curve
     return record
-
-
-def validate(setup: Setup, model: evaluation.Model) -> float:
-    """The headline metric on the whole ID validation set."""
-    return setup.evaluator.validate(model, setup.validation)
-
-
-def figures(setup: Setup, model: evaluation.Model) -> dict[str, Any]:
-    """What a model can do, on validation and on every domain."""
-    everywhere = setup.evaluator.everywhere(model, setup.domains)
-    return {
-        "id_val": validate(setup, model),
-        "evaluation": everywhere,
-        "summary": evaluation.summarise(everywhere, setup.task.metric),
-    }
 
 
 def start_evaluation(setup: Setup) -> dict[str, Any]:
     """What the start can do before it is fine-tuned; measured once for many runs."""
-    tests = [(name, d.source.name, *d[2:]) for name, d in setup.domains.items()]
-    key = (setup.origin, setup.evaluator.sizes, tuple(tests))
-    known = setup.shared.figures
+    evaluator, known = setup.evaluator, setup.shared.figures
+    tests = [(name, d.source.name, *d[2:]) for name, d in evaluator.domains.items()]
+    key = (setup.origin, evaluator.sizes, tuple(tests))
     if key not in known:
-        begin = setup.start.params, setup.start.statistics
         with setup.shared.stage("evaluating the start"):
-            known[key] = figures(setup, setup.placement.replicated(begin))
+            model = setup.placement.replicated(setup.start.model)
+            known[key] = evaluator.figures(model)
     return known[key]
 
 

@@ -177,11 +177,6 @@ def get_config() -> Config:
     return config
 
 
-def plain_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested dicts, tuples and numbers."""
-    return config.to_dict()
-
-
 # ---- Checks ------------------------------------------------------------------------
 
 
@@ -293,6 +288,6 @@ def _check_images(config: Config) -> None:
             f" got {tuple(data.image_size)}."
         )
     try:
-        corruptions.require()
+        corruptions.library()
     except ImportError as error:
         raise SettingError(f"evaluation.corruptions: {error}") from error

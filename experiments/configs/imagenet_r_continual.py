@@ -44,4 +44,4 @@ def get_config() -> Config:
     config.recipe.warmup_epochs = 0.5
     config.recipe.batch_size = 128
     config.evaluation.observe_every = 50
-    return study(sequence(config, classes_per_task=20), SETTINGS)
+    return study(sequence(config, classes_per_task=20), SETTINGS["pacs"])

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-ALIKE = 0.6  # from here on a name may be that which was meant
 Check = Callable[[str, Any], None]  # raises a `SettingError` that names the option
 
 
@@ -48,28 +47,17 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     )
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Of names of options that which is most like this one; of none of them, "".
-
-    >>> nearest("recipe.stepz", ["recipe.steps", "recipe.ema", "name"])
-    'recipe.steps'
-    >>> nearest("stepz", ["recipe.steps", "name"]), nearest("x", ["name"])
-    ('recipe.steps', '')
-    """
-
-    def likeness(other: str) -> tuple[float, ...]:
-        pairs = [(name, other), (name.rpartition(".")[2], other.rpartition(".")[2])]
-        whole, last = (difflib.SequenceMatcher(None, *p).ratio() for p in pairs)
-        return last, whole
-
-    best = max(names, key=likeness, default="")
-    return best if best and likeness(best)[0] >= ALIKE else ""
-
-
 def unknown(name: str, names: Iterable[str]) -> SettingError:
-    """There is no option of this name; says which comes nearest."""
-    near = nearest(name, names)
-    hint = f" Did you mean {near}?" if near else ""
+    """There is no option of this name; says which comes nearest.
+
+    The last part of a name counts most: a group is easily forgotten.
+    """
+    last = lambda name: name.rpartition(".")[2]
+    lasts = {other: last(other) for other in names}
+    like = difflib.get_close_matches(last(name), lasts.values(), n=1)
+    alike = [other for other in lasts if lasts[other] in like]
+    near = difflib.get_close_matches(name, alike, n=1, cutoff=0)
+    hint = f" Did you mean {near[0]}?" if near else ""
     return SettingError(f"{name}: there is no such option.{hint}")
 
 
@@ -125,28 +113,23 @@ def each(check: Check) -> Check:
     return check_each
 
 
-def two(kind: type | tuple[type, ...], such_as: str) -> Check:
-    """Two numbers."""
-
-    def check(name: str, value: Any) -> None:
-        numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-        if len(numbers) != 2 or not all(isinstance(n, kind) for n in numbers):
-            raise SettingError(
-                f"{name}: expected two numbers, such as {such_as}; got {value!r}."
-            )
-
-    return check
+def _two(name: str, value: Any, kind: Any, such_as: tuple[float, float]) -> None:
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(numbers) != 2 or not all(isinstance(n, kind) for n in numbers):
+        raise SettingError(
+            f"{name}: expected two numbers, such as {such_as}; got {value!r}."
+        )
 
 
 def pixels(name: str, value: Any) -> None:
     """Height and width."""
-    two(int, "(64, 64)")(name, value)
+    _two(name, value, int, (64, 64))
     each(whole(1))(name, value)
 
 
 def shares(name: str, value: Any) -> None:
     """The least and the largest share of an area."""
-    two((int, float), "(0.7, 1.0)")(name, value)
+    _two(name, value, int | float, (0.7, 1.0))
     low, high = value
     if not 0.0 < low <= high <= 1.0:
         raise SettingError(

@@ -16,6 +16,7 @@ from experiments.data.sources import Source
 from experiments.data.transforms import Size, augment, centre_crop, height_width
 
 Batch = dict[str, np.ndarray]
+Corruption = tuple[str, int]  # one of `corruptions.CORRUPTIONS`, and a severity, 1 to 5
 
 # Enough that a step never waits; more would only take memory.
 _AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
@@ -62,7 +63,6 @@ def train_batches(
     magnitude: float = 0.0,
     erasing: float = 0.0,
     workers: int = 0,
-    cache: bool = True,
 ) -> grain.IterDataset[Batch]:
     """Endless batches of randomly cropped, mirrored and shuffled images.
 
@@ -83,20 +83,11 @@ def train_batches(
       erasing: how often a box of an image is erased, a share; likewise.
       workers: processes that make batches; 0 makes them in a thread of this one. With
         more, the program must have an `if __name__ == "__main__"`.
-      cache: keep decoded images in memory, in every worker those that it reads.
 
     Returns:
       A dataset of `{"image": uint8 (b, h, w, 3), "label": int32 (b,)}`, or with
       `"segmentation": uint8 (b, h, w)` in place of the label.
-
-    Raises:
-      ValueError: if a setting is out of its range.
     """
-    _require_batch_size(batch_size)
-    if workers < 0:
-        raise ValueError(f"workers must not be negative, got {workers}.")
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale must be two shares 0 < low <= high <= 1, got {scale}.")
     change = functools.partial(
         augment,
         size=height_width(image_size),
@@ -106,9 +97,7 @@ def train_batches(
         magnitude=magnitude,
         erasing=erasing,
     )
-    batches = TrainBatches(
-        source.cached() if cache else source, batch_size, seed, change
-    )
+    batches = TrainBatches(source, batch_size, seed, change)
     dataset = grain.MapDataset.source(batches).to_iter_dataset(_AHEAD)
     if workers == 0:
         return dataset
@@ -128,11 +117,6 @@ def _end_with_parent(*_: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _require_batch_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}.")
 
 
 def _stack(elements: Sequence[dict[str, Any]]) -> Batch:
@@ -161,12 +145,7 @@ class Sizes(NamedTuple):
 
 
 def evaluation_batches(
-    source: Source,
-    sizes: Sizes,
-    *,
-    corruption: str | None = None,
-    severity: int | None = None,
-    seed: int = 0,
+    source: Source, sizes: Sizes, corruption: Corruption | None = None
 ) -> Iterator[Batch]:
     """Batches of all images once, in a fixed order, cropped at the centre.
 
@@ -174,54 +153,44 @@ def evaluation_batches(
       source: what to read.
       sizes: of batches, images and the data set; the last batch is padded with black
         images.
-      corruption: one of `corruptions.CORRUPTIONS`, applied after the crop, with its own
-        seed for every image.
-      severity: of the corruption, 1 to 5.
-      seed: of the corruption.
+      corruption: applied after the crop, with its own seed for every image.
 
     Yields:
       `{"image": uint8 (b, h, w, 3), "label": int32 (b,), "mask": bool (b,)}`, or with
       `"segmentation": uint8 (b, h, w)` in place of the label. The mask is False where
       there is only padding.
-
-    Raises:
-      ValueError: if a setting is out of its range.
     """
-    _require_batch_size(sizes.batch_size)
-    if (corruption is None) != (severity is None):
-        raise ValueError("A corruption needs a severity, and a severity a corruption.")
     crop = functools.partial(
         centre_crop,
         size=height_width(sizes.image_size),
         resize=sizes.resize,
         target=source.target,
     )
-    chosen = subsample(source, sizes.limit or None)
+    chosen = subsample(source, sizes.limit)
     for first in range(0, len(chosen), sizes.batch_size):
         elements = []
         for index in map(int, chosen[first : first + sizes.batch_size]):
             element = crop(source[index])
-            if corruption is not None and severity is not None:
+            if corruption:
                 from experiments.data.corruptions import corrupt  # few look at any
 
-                own = np.random.SeedSequence([seed, index]).generate_state(1)
-                image = corrupt(element["image"], corruption, severity, int(own[0]))
-                element["image"] = image
+                own = np.random.SeedSequence([0, index]).generate_state(1)
+                element["image"] = corrupt(element["image"], *corruption, int(own[0]))
             elements.append(element)
         yield _pad(_stack(elements), sizes.batch_size)
 
 
 def subsample(source: Source, limit: int | None) -> np.ndarray:
-    """Indices of `limit` images, ascending; a smaller limit gives a part of a larger.
+    """Indices of `limit` images, without one of all; ascending.
+
+    A smaller limit gives a part of a larger one.
 
     Images are drawn at random, and within each class spread evenly, so that all classes
     are cut in proportion.
     """
     n = len(source)
-    if limit is None or limit >= n:
+    if not limit or limit >= n:
         return np.arange(n)
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}.")
     order = np.random.default_rng(0).permutation(n)
     if source.target.dense:
         return np.sort(order[:limit])

@@ -54,11 +54,8 @@ class Split(NamedTuple):
     source: np.ndarray
 
 
-def load_splits(seed: int = 0) -> dict[str, Split]:
+def load_splits() -> dict[str, Split]:
     """Loads the clean digits and splits them by image, stratified by class.
-
-    Args:
-      seed: of the split; the same seed gives the same split.
 
     Returns:
       Disjoint splits of the sizes in `SIZES`: images to pre-train on, and for the
@@ -76,7 +73,7 @@ def load_splits(seed: int = 0) -> dict[str, Split]:
         source = rest
         if size < len(rest):
             parts = train_test_split(
-                rest, train_size=size, stratify=labels[rest], random_state=seed
+                rest, train_size=size, stratify=labels[rest], random_state=0
             )
             source, rest = map(np.asarray, parts)
         splits[name] = Split(images[source], labels[source], source)

@@ -61,7 +61,7 @@ class Examples:
         feature: str,
         most_bytes: int = 0,
     ):
-        """`feature` is the key of what the target is decoded from."""
+        """Keeps `most_bytes`; `feature` is what the target is decoded from."""
         self.records = records
         self._target, self._feature = target, feature
         self._kept: dict[int, dict[str, Any]] = {}
@@ -71,10 +71,6 @@ class Examples:
     def labels(self) -> np.ndarray:
         """`(n,)`, int32; read without decoding an image."""
         return np.array([record[LABEL.name] for record in self.records], np.int32)
-
-    def keeping(self, most_bytes: int = MOST_BYTES) -> "Examples":
-        """The same examples, which are kept once they are decoded."""
-        return Examples(self.records, self._target, self._feature, most_bytes)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -105,34 +101,6 @@ class Examples:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_left": self._most}
-
-
-class Part:
-    """Some of the examples; of a classification, with labels of their own.
-
-    Attributes:
-      labels: `(n,)`, int32; of a dense target without a meaning.
-    """
-
-    def __init__(
-        self, whole: "Examples | Part", places: np.ndarray, labels: np.ndarray
-    ):
-        """`whole` are `Examples`, or a part; `places` those in it that are taken."""
-        self.labels = labels
-        self._whole, self._places = whole, places
-
-    def keeping(self, most_bytes: int = MOST_BYTES) -> "Part":
-        """The same examples, which are kept once they are decoded."""
-        return Part(self._whole.keeping(most_bytes), self._places, self.labels)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._whole[int(self._places[index])]
-        if LABEL.name not in example:
-            return example
-        return {**example, LABEL.name: int(self.labels[index])}
 
 
 def decoded(image: bytes | Path | np.ndarray, mode: Literal["RGB", "L"]) -> np.ndarray:

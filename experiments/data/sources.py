@@ -13,11 +13,11 @@ from tensorflow_datasets.core.splits import AbstractSplit
 
 from experiments.data import DataError
 from experiments.data.checked import listed
-from experiments.data.examples import LABEL, MASK, Examples, Part, Target
+from experiments.data.examples import LABEL, MASK, Examples, Target
 from experiments.data.folders import DATA_SETS, Listing, data_set, ordered, split_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """The examples of one split, decoded when they are indexed.
 
@@ -31,13 +31,17 @@ class Source:
         target has no classes.
       ignore_label: the label of pixels that do not count, or None.
       examples: what is indexed.
+      places: those of its examples in `examples`; `None`: all.
+      own_labels: their labels, `(n,)`, int32, where these are others than there.
     """
 
     name: str
     target: Target
     class_names: tuple[str, ...]
     ignore_label: int | None
-    examples: Examples | Part
+    examples: Examples
+    places: np.ndarray | None = None
+    own_labels: np.ndarray | None = None
 
     @property
     def num_classes(self) -> int:
@@ -48,7 +52,7 @@ class Source:
         """`(n,)`, int32; read without decoding an image. Only for classification."""
         if self.target != LABEL:
             raise DataError(f"{self.name} has a mask for each image, not a label.")
-        return self.examples.labels
+        return self.examples.labels if self.own_labels is None else self.own_labels
 
     @property
     def occurring(self) -> tuple[bool, ...]:
@@ -88,14 +92,24 @@ class Source:
             self,
             name=f"{self.name}#{part}" if part else self.name,
             class_names=names,
-            examples=Part(self.examples, places, labels),
+            places=self._within[places],
+            own_labels=labels,
         )
 
+    @property
+    def _within(self) -> np.ndarray:
+        return np.arange(len(self.examples)) if self.places is None else self.places
+
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.examples) if self.places is None else len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.examples[index]
+        if self.places is None:
+            return self.examples[index]
+        example = self.examples[int(self.places[index])]
+        if self.own_labels is None:
+            return example
+        return example | {LABEL.name: int(self.own_labels[index])}
 
     def share(self, share: float, seed: int) -> "Source":
         """The same share of every class, at least an image; of masks, of all images.
@@ -109,12 +123,8 @@ class Source:
         members = [order[labels[order] == label] for label in np.unique(labels)]
         kept = [group[: max(1, round(share * len(group)))] for group in members]
         places = np.sort(np.concatenate(kept))
-        part = Part(self.examples, places, labels[places])
-        return dataclasses.replace(self, examples=part)
-
-    def cached(self) -> "Source":
-        """The same source; an image that was decoded once is kept, as uint8."""
-        return dataclasses.replace(self, examples=self.examples.keeping())
+        own = None if self.target.dense else labels[places]
+        return dataclasses.replace(self, places=self._within[places], own_labels=own)
 
 
 def open_source(
@@ -122,6 +132,7 @@ def open_source(
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
     targets: Sequence[Target] = (LABEL, MASK),
+    most_bytes: int = 0,
 ) -> Source:
     """Opens a split of a data set; a folder is checked first.
 
@@ -135,6 +146,7 @@ def open_source(
       source_dir: the folder with the images of a set of this project, or its parent
         where the folder is called as the data set. It is only read.
       targets: the first of them that a set of TFDS has is what there is to predict.
+      most_bytes: of images, as uint8, that are kept once they are decoded.
 
     Raises:
       DataError: if the spec is wrong or there is no such data; it says what to do.
@@ -147,8 +159,8 @@ def open_source(
         )
     data = data_folder(data_dir)
     if name in DATA_SETS:
-        return _ours(spec, listed(spec, data, source_dir)[0])
-    return _of_tfds(spec, _built_in(name, data), split, targets)
+        return _ours(spec, listed(spec, data, source_dir)[0], most_bytes)
+    return _of_tfds(spec, _built_in(name, data), split, targets, most_bytes)
 
 
 def listed_anew(
@@ -177,7 +189,7 @@ def data_folder(folder: str | os.PathLike | None) -> Path:
 # ---- Sets of this project ----------------------------------------------------------
 
 
-def _ours(spec: str, listing: Listing) -> Source:
+def _ours(spec: str, listing: Listing, most_bytes: int) -> Source:
     of_set = data_set(spec.partition(":")[0])
     held = {
         part: tfds.core.SplitInfo(part, [len(records)], 0, None)
@@ -195,7 +207,7 @@ def _ours(spec: str, listing: Listing) -> Source:
     if not records:
         raise DataError(f"{spec} cannot be read: it holds no images.")
     target = of_set.target
-    examples = Examples(records, target, target.name)
+    examples = Examples(records, target, target.name, most_bytes)
     return Source(spec, target, listing.class_names, of_set.ignore_label, examples)
 
 
@@ -216,7 +228,11 @@ def _built_in(name: str, data: Path) -> tfds.core.DatasetBuilder:
 
 
 def _of_tfds(
-    spec: str, builder: tfds.core.DatasetBuilder, split: str, targets: Sequence[Target]
+    spec: str,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    targets: Sequence[Target],
+    most_bytes: int,
 ) -> Source:
     features: Any = builder.info.features
     target, feature = next(
@@ -242,7 +258,9 @@ def _of_tfds(
         target=target,
         class_names=tuple(names or map(str, range(count)))[:ignore],
         ignore_label=ignore,
-        examples=Examples(_records(builder, split, feature), target, feature),
+        examples=Examples(
+            _records(builder, split, feature), target, feature, most_bytes
+        ),
     )
 
 
@@ -260,16 +278,13 @@ def _records(builder: Any, split: str, target: str) -> Any:
     except ModuleNotFoundError:  # mocked data: to encode it would need TensorFlow
         return builder.as_data_source(split)
     except NotImplementedError as error:  # TFDS: its files cannot be read at random
-        raise DataError(_how_to_prepare(builder)) from error
+        raise DataError(
+            f"{builder.name} is not prepared as array_record in {builder.data_dir}."
+            " That needs TensorFlow, once, on any machine: pip install"
+            f" tensorflow-datasets tensorflow, then tfds build {builder.name}"
+            " --file_format=array_record --data_dir=<folder>. Then give that folder as"
+            " data_dir."
+        ) from error
     except (AssertionError, IndexError, OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{builder.name}:{split} cannot be read: {error}") from error
     return records
-
-
-def _how_to_prepare(builder: Any) -> str:
-    return (
-        f"{builder.name} is not prepared as array_record in {builder.data_dir}. That "
-        "needs TensorFlow, once, on any machine: pip install tensorflow-datasets "
-        f"tensorflow, then tfds build {builder.name} --file_format=array_record "
-        "--data_dir=<folder>. Then give that folder as data_dir."
-    )

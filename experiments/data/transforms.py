@@ -25,15 +25,8 @@ _ATTEMPTS = 10
 
 
 def height_width(size: Size) -> tuple[int, int]:
-    """`(height, width)` of a size; one number is a square.
-
-    Raises:
-      ValueError: unless they are positive.
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"image_size must be positive, got {size}.")
-    return height, width
+    """`(height, width)` of a size; one number is a square."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def random_box(

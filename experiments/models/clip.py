@@ -10,7 +10,7 @@ from flax import nnx
 
 from experiments.models.layers import Attention, normalise
 from experiments.models.naming import TORCH, published
-from experiments.models.resnet import PLACES, PUBLISHED_STAGES, ResNet, mean_pool
+from experiments.models.resnet import PUBLISHED_STAGES, TRUNK, ResNet, mean_pool
 from experiments.models.vit import KEY, POSITIONS, QUERY, TIMM_PLACES, VALUE, ViT
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -46,17 +46,15 @@ TRANSFORMERS = published(
     "the visual tower of CLIP as transformers names it",
     TORCH,
     {
-        f"(?:vision_model.)?{name}": place
-        for name, place in {
-            "embeddings.class_embedding": "cls",
-            "embeddings.position_embedding.weight": "pos_embed",
-            "embeddings.patch_embedding": "patches",
-            "pre_layrnorm": "pre_norm",
-            **TRANSFORMERS_BLOCKS,
-            "post_layernorm": "norm",
-        }.items()
-    }
-    | {"visual_projection": "projection"},
+        "embeddings.class_embedding": "cls",
+        "embeddings.position_embedding.weight": "pos_embed",
+        "embeddings.patch_embedding": "patches",
+        "pre_layrnorm": "pre_norm",
+        **TRANSFORMERS_BLOCKS,
+        "post_layernorm": "norm",
+        "visual_projection": "projection",
+    },
+    prefix=r"(?:vision_model\.)?",
     unused=r".*position_ids|text_model\..*|text_projection\..*|logit_scale",
 )
 OPENAI = published(
@@ -84,7 +82,7 @@ _POOL = {"query": "pool/query", "key": "pool/key", "value": "pool/value"}
 OPENAI_RESNET = published(
     "a ResNet of CLIP as OpenAI and open_clip name it",
     TORCH,
-    {name: place for name, place in PLACES.items() if place != "head"}
+    TRUNK
     | {f"attnpool.{name[0]}_proj": place for name, place in _POOL.items()}
     | {
         "conv#": "conv#",

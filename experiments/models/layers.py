@@ -69,32 +69,22 @@ def _cpu_form(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return convolve
 
 
-@_cpu_form
-def _product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    return x @ kernel[0, 0]
+def tiles(x: Any, side: int) -> Any:
+    """Cuts `(n, h, w, c)` into squares: `(n, h / side, w / side, side * side * c)`."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // side, side, width // side, side, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // side, width // side, -1)
 
 
 @_cpu_form
 def _patch_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    n, height, width, channels = x.shape
-    x = x.reshape(n, height // stride, stride, width // stride, stride, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // stride, width // stride, -1)
-    return x @ kernel.reshape(-1, kernel.shape[-1])
+    return tiles(x, stride) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 @_cpu_form
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return depthwise(x, kernel, stride)
-
-
-def pointwise_conv(features_in: int, features: int, **options: Any) -> nnx.Conv:
-    """A 1 x 1 convolution, on a CPU as the matrix product that it is.
-
-    The gradient of the kernel is several times as fast there as a convolution's.
-    """
-    return nnx.Conv(
-        features_in, features, (1, 1), conv_general_dilated=_product, **options
-    )
 
 
 def depthwise_conv(features: int, stride: int, **options: Any) -> nnx.Conv:
@@ -110,7 +100,10 @@ def depthwise_conv(features: int, stride: int, **options: Any) -> nnx.Conv:
 
 
 def patch_conv(features_in: int, features: int, patch: int, **options: Any) -> nnx.Conv:
-    """A convolution whose windows do not overlap, on a CPU as a matrix product."""
+    """A convolution whose windows do not overlap, on a CPU as a matrix product.
+
+    The gradient of the kernel is several times as fast there as a convolution's.
+    """
     options |= {"strides": patch, "conv_general_dilated": _patch_product}
     return nnx.Conv(features_in, features, (patch, patch), **options)
 

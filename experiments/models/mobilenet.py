@@ -11,7 +11,7 @@ from experiments.models.layers import (
     batch_norm,
     depthwise_conv,
     normalise,
-    pointwise_conv,
+    patch_conv,
 )
 from experiments.models.naming import KERAS, published
 
@@ -50,7 +50,7 @@ class SeparableBlock(nnx.Module):
         self.dw_bn = batch_norm(features_in, epsilon=EPSILON, **options)
         self.pw = self.pw_bn = nnx.data(None)
         if features:
-            self.pw = pointwise_conv(features_in, features, use_bias=False, **options)
+            self.pw = patch_conv(features_in, features, 1, use_bias=False, **options)
             self.pw_bn = batch_norm(features, epsilon=EPSILON, **options)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

@@ -13,7 +13,7 @@ from experiments.models.layers import (
     batch_norm,
     max_pool,
     normalise,
-    pointwise_conv,
+    patch_conv,
 )
 from experiments.models.naming import TORCH, published
 
@@ -23,21 +23,22 @@ EXPANSION = 4  # of a bottleneck's features over its inner ones
 
 # ---- What the arrays of published weights are called -------------------------------
 
-PLACES = {
+TRUNK = {
     "conv1": "conv1",
     "bn1": "bn1",
     "layer#.#.conv#": "layer#/#/conv#",
     "layer#.#.bn#": "layer#/#/bn#",
     "layer#.#.downsample.0": "layer#/#/downsample",
     "layer#.#.downsample.1": "layer#/#/downsample_bn",
-    "fc": "head",
 }
-TORCHVISION = published("a ResNet as torchvision and timm name it", TORCH, PLACES)
+TORCHVISION = published(
+    "a ResNet as torchvision and timm name it", TORCH, TRUNK | {"fc": "head"}
+)
 # Its fc is the projector, which like the predictor served pre-training alone.
 MOCO = published(
     "a ResNet of MoCo v3",
     TORCH,
-    {name: place for name, place in PLACES.items() if place != "head"},
+    TRUNK,
     prefix=r"base_encoder\.",
     unused=r"(?:momentum_encoder|predictor|base_encoder\.fc)\..*",
 )
@@ -206,7 +207,7 @@ class _Layers:
     ) -> nnx.Conv:
         options = {"use_bias": not self._norm, **self._options}
         if size == stride == 1:
-            return pointwise_conv(features_in, features, **options)
+            return patch_conv(features_in, features, 1, **options)
         return nnx.Conv(
             features_in,
             features,

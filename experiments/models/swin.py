@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from experiments.models.layers import EncoderBlock, patch_conv, split
+from experiments.models.layers import EncoderBlock, patch_conv, split, tiles
 from experiments.models.naming import TORCH, published
 
 EPSILON = 1e-5
@@ -253,9 +253,7 @@ def _padded(x: jax.Array, side: int) -> jax.Array:
 
 def _cut(x: Any, window: int) -> Any:
     """Maps `(n, h, w, c)` to the tokens of windows, `(n * windows, window**2, c)`."""
-    n, height, width, channels = x.shape
-    x = x.reshape(n, height // window, window, width // window, window, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, window**2, channels)
+    return tiles(x, window).reshape(-1, window**2, x.shape[-1])
 
 
 def _joined(x: jax.Array, window: int, shape: Sequence[int]) -> jax.Array:

@@ -26,15 +26,14 @@ TRANSFORMERS = published(
     "the text tower of CLIP as transformers names it",
     TORCH,
     {
-        f"(?:text_model.)?{name}": place
-        for name, place in {
-            "embeddings.token_embedding.weight": "tokens/embedding",
-            "embeddings.position_embedding.weight": "pos_embed",
-            **TRANSFORMERS_BLOCKS,
-            "final_layer_norm": "norm",
-        }.items()
-    }
-    | {"text_projection": "projection", "logit_scale": "logit_scale"},
+        "embeddings.token_embedding.weight": "tokens/embedding",
+        "embeddings.position_embedding.weight": "pos_embed",
+        **TRANSFORMERS_BLOCKS,
+        "final_layer_norm": "norm",
+        "text_projection": "projection",
+        "logit_scale": "logit_scale",
+    },
+    prefix=r"(?:text_model\.)?",
     unused=r".*position_ids|vision_model\..*|visual_projection\..*",
 )
 OPENAI = published(

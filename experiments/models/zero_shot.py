@@ -146,14 +146,10 @@ def rows(
 
 def tokenised(encoder: Any, prompts: Sequence[str], length: int) -> np.ndarray:
     """The texts as `(n, up to length)` tokens, with zeros after their ends."""
-    encoder.no_padding()
     encoder.enable_truncation(length)
+    encoder.enable_padding(pad_id=0, pad_to_multiple_of=STEP)
     texts = [encoding.ids for encoding in encoder.encode_batch(list(prompts))]
-    longest = max(map(len, texts))
-    tokens = np.zeros((len(texts), min(length, -(-longest // STEP) * STEP)), np.int32)
-    for row, ids in zip(tokens, texts, strict=True):
-        row[: len(ids)] = ids
-    return tokens
+    return np.array(texts, np.int32)[:, :length]
 
 
 def read_tokenizer(path: str | pathlib.Path) -> Any:

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from experiments import studies
 from experiments.cli import Formatter
-from experiments.files import in_words, write_bytes
+from experiments.files import RecordError, in_words, write_bytes
 from experiments.records import METRICS
 from experiments.report import page
 from experiments.report.frame import frame, groups
 from experiments.report.plots import plots
-from experiments.schema import UNWRITABLE, StudyError
+from experiments.schema import UNWRITABLE
 from experiments.studies import Record
 
 JOB = "experiments.report"
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"{len(records)} runs; open {out / FILES[0]}")
         elif not refused:
             refused.append("No run has finished yet: nothing to report.")
-    except StudyError as error:
+    except RecordError as error:
         refused.append(str(error))
     except OSError as error:
         refused.append(in_words(error))
@@ -110,7 +110,7 @@ def gather(paths: Iterable[pathlib.Path]) -> Gathered:
             continue
         try:
             records = _read(file)
-        except StudyError as error:
+        except RecordError as error:
             gathered.refused.append(str(error))
             continue
         for record in records:
@@ -142,7 +142,7 @@ def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _read(file: pathlib.Path) -> list[Record]:
     if file.is_dir():
-        raise StudyError(f"{file}: no {METRICS} and no .jsonl in it or below.")
+        raise RecordError(f"{file}: no {METRICS} and no .jsonl in it or below.")
     return [studies.read_run(file)] if file.name == METRICS else studies.read(file)
 
 
@@ -158,7 +158,7 @@ def write(
     """Writes everything into `out`, in place of an earlier report.
 
     Raises:
-      StudyError: `out` holds files of the same names that no report made.
+      RecordError: `out` holds files of the same names that no report made.
     """
     every, pictures = groups(records), []
     data = ", ".join(dict.fromkeys(group.shared.data for group in every))
@@ -183,12 +183,12 @@ def write(
 
 
 def _check_free(out: pathlib.Path) -> None:
-    """Raises a `StudyError` if `out` holds anything that a report did not make."""
+    """Raises a `RecordError` if `out` holds anything that a report did not make."""
     for file in (out / name for name in (*FILES, PLOTS)):
         if file.is_file() and file.name == FILES[0] and page.MARK in file.read_bytes():
             return
         if file.exists():
-            raise StudyError(f"{file} was not made by {JOB}. Use another --out.")
+            raise RecordError(f"{file} was not made by {JOB}. Use another --out.")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.files import RecordError
 from experiments.methods import METHODS
 from experiments.report.comparison import Comparison, comparable, is_probe
 from experiments.report.measures import (
@@ -16,7 +17,7 @@ from experiments.report.measures import (
     measures,
     sequence_measures,
 )
-from experiments.schema import GROUPS, StudyError
+from experiments.schema import GROUPS
 from experiments.statistics import Interval, interval
 from experiments.studies import Record
 from experiments.tasks.task import Metric, metric, selection_score
@@ -200,7 +201,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     """A group for each comparison, in order; a sweep's final runs before its tuning.
 
     Raises:
-      StudyError: a run is there twice, with other figures.
+      RecordError: a run is there twice, with other figures.
     """
     return [_group(shared, members) for shared, members in comparable(records)]
 
@@ -214,7 +215,7 @@ def _group(shared: Comparison, records: Sequence[Record]) -> Group:
         first, *others = same
         for other in others:
             if not is_probe(first) and figures(first) != figures(other):
-                raise StudyError(
+                raise RecordError(
                     f"{first['place']} and {other['place']} are the same method,"
                     " setting and seed, with other figures. Name only one of them."
                 )

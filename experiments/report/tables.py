@@ -227,9 +227,8 @@ def _layers(group: Group, needs: str, texts: Mapping[str, Callable]) -> Rows:
     """A row for each kernel that any method has `needs` of, `texts` by heading."""
     rows: dict[str, dict[str, str]] = {}
     for trial in group.chosen.values():
-        for name, values in (
-            kernels(layers(trial.records)).dropna(subset=needs).iterrows()
-        ):
+        leaves = kernels(layers(trial.records)).dropna(subset=needs)
+        for name, values in leaves.iterrows():
             row = rows.setdefault(name, {"Layer": layer_words(name)})
             row |= {trial.label + head: text(values) for head, text in texts.items()}
     return rows.values()

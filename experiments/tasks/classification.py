@@ -180,23 +180,14 @@ def accuracy(head: Head, features: Features) -> float:
     return float(np.mean(predicted == features.targets))
 
 
-PROBE = Probe(has_class, require_two_classes, logistic_regression, accuracy)
-
-
-def one_a_class(num_classes: int) -> int:
-    """A logit for every class."""
-    return num_classes
-
-
 TASK = Task(
     name="classification",
     target=LABEL,
     head=Classifier,
-    outputs=one_a_class,
     loss=mean_loss,
     tally=tally,
     figures=figures,
     glance=("accuracy", share_right),
     metric=Metric("accuracy"),
-    probe=PROBE,
+    probe=Probe(has_class, require_two_classes, logistic_regression, accuracy),
 )

@@ -148,21 +148,15 @@ def closeness(head: Head, features: Features) -> float:
     return -float(mean_angle(jnp.asarray(vectors), jnp.asarray(features.targets)))
 
 
-def three(num_classes: int) -> int:
-    """The coordinates of a vector."""
-    del num_classes
-    return 3
-
-
 TASK = Task(
     name="surface normals",
     target=NORMALS,
     head=Segmenter,
-    outputs=three,
     loss=cosine_loss,
     tally=tally,
     figures=figures,
     glance=("mean_angle", mean_angle),
     metric=Metric("mean_angle", higher_is_better=False, unit="°"),
     probe=Probe(known, require_examples, ridge_regression, closeness),
+    width=3,
 )

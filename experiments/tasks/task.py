@@ -100,22 +100,26 @@ class Task(NamedTuple):
       name: in messages.
       target: what the data has to hold.
       head: (backbone, outputs, rngs=...) -> the model.
-      outputs: how many numbers the head gives, of a target with so many classes.
       loss: (outputs, targets, label smoothing) -> mean over what counts.
       tally: (outputs, targets, mask `(n,)`) -> sums; those of two batches add up.
       figures: sums -> figures by name.
       glance: name, and (outputs, targets) -> a figure of a batch that is trained on.
       metric: the headline among the figures.
       probe: fits a linear head.
+      width: how many numbers the head gives; 0: one a class.
     """
 
     name: str
     target: Target
     head: Callable[..., Any]
-    outputs: Callable[[int], int]
     loss: Callable[[jax.Array, jax.Array, float], jax.Array]
     tally: Callable[[jax.Array, jax.Array, jax.Array], Any]
     figures: Callable[[Any], dict[str, float]]
     glance: tuple[str, Callable[[jax.Array, jax.Array], jax.Array]]
     metric: Metric
     probe: Probe
+    width: int = 0
+
+    def outputs(self, num_classes: int) -> int:
+        """How many numbers the head gives, of a target with so many classes."""
+        return self.width or num_classes

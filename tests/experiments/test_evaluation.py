@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from experiments import evaluation, models
+from experiments.configs import base
 from experiments.data.batches import Sizes
 from experiments.data.examples import LABEL, Examples
 from experiments.data.sources import open_source
@@ -28,7 +29,8 @@ def network(classes=10):
 
 def measured(net, domain, *sizes, **options):
     task, (graphdef, *model) = classification.TASK, net
-    evaluator = Evaluator(task, graphdef, Sizes(*sizes, **options), Placement())
+    sizes = Sizes(*sizes, **options)
+    evaluator = Evaluator(task, graphdef, sizes, Placement(), domain.source, {})
     return evaluator.measure(tuple(model), domain)
 
 
@@ -46,12 +48,13 @@ def test_figures_are_those_of_the_predictions():
 def test_a_limit_is_one_of_the_tests_and_not_of_validation(limit):
     source, (graphdef, *model) = open_source("cifar10:test"), network()
     sizes = Sizes(16, (16, 16), limit=limit)
-    evaluator = Evaluator(classification.TASK, graphdef, sizes, Placement())
+    task, placement = classification.TASK, Placement()
+    evaluator = Evaluator(task, graphdef, sizes, placement, source, {})
     found = evaluator.measure(tuple(model), Domain("id", source))
     assert found["images"] == (limit or len(source))
     whole = evaluator._replace(sizes=Sizes(16, (16, 16)))
     expected = whole.measure(tuple(model), Domain("id", source))["accuracy"]
-    assert evaluator.validate(tuple(model), source) == expected
+    assert evaluator.validate(tuple(model)) == expected
     assert (found["accuracy"] == expected) == (limit is None)
 
 
@@ -61,8 +64,10 @@ def test_a_domain_can_be_answered_with_its_own_classes_only():
     source = dataclasses.replace(whole, examples=Examples(records, LABEL, "label"))
     few = np.unique(source.labels)
     assert len(few) < 10
-    domain = Domain("ood", source, own_classes=True)
-    np.testing.assert_array_equal(np.flatnonzero(domain.allowed()), few)
+    looked = base.get_config().evaluation
+    looked.own_classes = ("few",)
+    domain = evaluation.domains({"few": source}, looked)["few"]
+    np.testing.assert_array_equal(np.flatnonzero(domain.allowed), few)
     every = measured(net, Domain("ood", source), 16, (16, 16))
     own = measured(net, domain, 16, (16, 16))
     assert own["nll"] < every["nll"]
@@ -79,7 +84,9 @@ def test_counts_of_batches_add_up_beyond_what_a_float32_can_count():
 def test_domains_are_the_tests_and_every_corruption_of_the_first():
     source = open_source("cifar10:test")
     tests = {"photo": source, "sketch": source}
-    found = evaluation.domains(tests, "photo", ("fog", "snow"), (1, 5))
+    looked = base.get_config().evaluation
+    looked.id, looked.corruptions, looked.severities = "photo", ("fog", "snow"), (1, 5)
+    found = evaluation.domains(tests, looked)
     assert {name: d.group for name, d in found.items()} == {
         "photo": "id",
         "sketch": "ood",
@@ -88,7 +95,7 @@ def test_domains_are_the_tests_and_every_corruption_of_the_first():
         "photo/snow/1": "corruption",
         "photo/snow/5": "corruption",
     }
-    assert found["photo/snow/5"][2:4] == ("snow", 5)
+    assert found["photo/snow/5"].corruption == ("snow", 5)
 
 
 def test_a_summary_is_the_mean_over_each_group():

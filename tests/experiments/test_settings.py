@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from drawn_images import draw_camvid
 from experiments import models, setup, train
 from experiments.configs import base
 from experiments.configs.values import SettingError
@@ -56,8 +57,8 @@ def test_the_recipe_of_a_step_is_what_the_configuration_says():
     assert hash(training) == hash(
         set_up(small_config(method="l2-sp", **chosen)).training
     )
-    epochs = set_up(small_config(steps=0, epochs=2))  # of three batches each
-    assert (epochs.steps_per_epoch, epochs.training.recipe.steps) == (3, 6)
+    epochs = set_up(small_config(steps=0, epochs=2)).training  # of three batches each
+    assert (epochs.steps_per_epoch, epochs.recipe.steps) == (3, 6)
 
 
 def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
@@ -70,7 +71,7 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
         return [source.name]
 
     monkeypatch.setattr(setup, "train_batches", batches)
-    chosen = {"data.scale": (0.3, 0.9), "data.flip": False, "io.cache": False}
+    chosen = {"data.scale": (0.3, 0.9), "data.flip": False}
     chosen |= {"randaugment": 9.0, "random_erasing": 0.25}
     config = small_config(method="tpgm", seed=5, **chosen, **{"io.workers": 2})
     found = train.iterators(set_up(config))
@@ -79,7 +80,7 @@ def test_training_draws_from_the_training_set_and_radii_from_the_validation_set(
         "held_out": "cifar10:test",
     }
     shared = {"batch_size": 8, "image_size": (16, 16), "seed": 5, "workers": 2}
-    shared |= {"cache": False, "flip": False}
+    shared |= {"flip": False}
     changed = {"scale": (0.3, 0.9), "magnitude": 9.0, "erasing": 0.25}
     assert drawn["cifar10:train"] == shared | changed
     assert drawn["cifar10:test"] == shared | {"scale": (1.0, 1.0)}
@@ -142,7 +143,7 @@ def test_corruptions_without_their_library_are_refused_before_training(
     def fail():
         raise ImportError("pip install imagecorruptions-imaug.")
 
-    monkeypatch.setattr(corruptions, "_library", fail)
+    monkeypatch.setattr(corruptions, "library", fail)
     config = small_config(
         **{"evaluation.corruptions": ("fog",), "data.image_size": (32, 32)}
     )
@@ -153,6 +154,25 @@ def test_corruptions_without_their_library_are_refused_before_training(
 def test_a_warm_up_as_long_as_the_training_is_refused():
     with pytest.raises(SettingError, match=r"warmup_epochs: .* takes 2 steps"):
         train.set_up(small_config(warmup_epochs=1.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"mixup": 0.8}, {"cutmix": 1.0}, {"mask_classes": True}),
+        *({"randaugment": 9.0}, {"random_erasing": 0.25}),
+    ],
+)
+def test_what_needs_the_label_of_an_image_is_refused_of_masks(changes, tmp_path):
+    config = small_config(**changes)
+    config.data.train, config.data.validation = "camvid:train", "camvid:val"
+    config.evaluation.tests = {"id": "camvid:test"}
+    config.io.source_dir = str(draw_camvid(tmp_path / "camvid"))
+    config.io.data_dir = str(tmp_path / "data")
+    (name,) = changes
+    words = f"{name}: segmentation has no labels of whole images; expected"
+    with pytest.raises(SettingError, match=words):
+        set_up(config)
 
 
 def test_a_decoder_needs_a_target_a_pixel():

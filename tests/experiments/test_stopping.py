@@ -13,6 +13,7 @@ import pytest
 
 from experiments import records, train
 from experiments.cli import ending
+from experiments.evaluation import Evaluator
 from experiments.progress import SIGNALS, Interrupted, stop_at_once
 from mocked_runs import QUIET, in_a_child, same, scalar_steps, small_config, stop_at
 
@@ -110,12 +111,12 @@ def test_the_parameters_that_validation_chose_are_those_of_the_record(
 ):
     seen, scores = [], iter([0.5, 0.4, 0.3])  # the first epoch is the best
 
-    def validate(setup, model):
-        del setup
+    def validate(evaluator, model):
+        del evaluator
         seen.append(jax.device_get(model[0]))
         return next(scores, 0.5)
 
-    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setattr(Evaluator, "validate", validate)
     config = small_config(method="fine-tune", steps=9)
     if stopped:
         stop_at(monkeypatch, 5)

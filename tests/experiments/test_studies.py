@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import studies
+from experiments.files import RecordError
 from experiments.records import flat
 from run_records import record
 
@@ -125,7 +126,7 @@ def test_a_foreign_or_damaged_line_is_named(tmp_path, number, line, words):
     text = [x if isinstance(x, str) else json.dumps(x) for x in lines]
     file = tmp_path / "pacs.jsonl"
     file.write_text("\n".join(text) + "\n")
-    with pytest.raises(studies.StudyError, match=words) as refused:
+    with pytest.raises(RecordError, match=words) as refused:
         studies.read(file)
     assert str(refused.value).startswith(f"{file}:{number}: ")
     assert "\n" not in str(refused.value)

@@ -55,13 +55,13 @@ def test_a_sweep_tunes_chooses_and_repeats_the_chosen_settings(tmp_path, monkeyp
     found = studies.read(tmp_path / studies.FILE)
     assert len([r for r in found if r["stage"] == "tune"]) == 6
     runs = {(r["stage"], r["run"]): r for r in found}
-    for method, choice in chosen.items():
+    for method, setting in chosen.items():
         tuned = [r for r in found if (r["stage"], r["method"]) == ("tune", method)]
-        assert choice["score"] == max(r["id_val"] for r in tuned)
-        assert len(choice["runs"]) == 2
-        for name in choice["runs"]:
-            record = runs["final", name]
-            assert record["setting"]["learning_rate"] == choice["learning_rate"]
+        best = runs["tune", Planned("tune", method, setting, 0).name]
+        assert best["id_val"] == max(r["id_val"] for r in tuned)
+        for seed in (0, 1):
+            record = runs["final", Planned("final", method, setting, seed).name]
+            assert record["setting"]["learning_rate"] == setting.learning_rate
             assert record.get("steps", 3) == 3  # what `final` says
     # The mixture did not train: it took what fine-tuning had left.
     mixed = runs["tune", "wise-ft-lr0.001-alpha0.5-seed0"]
@@ -91,11 +91,13 @@ def test_a_seed_that_tuned_is_not_run_again_unless_the_last_runs_differ(
     config.tune, config.final = ConfigDict(), ConfigDict(final)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train", count)
-        (chosen,) = sweep.sweep(config, tmp_path, QUIET).values()
+        chosen = sweep.sweep(config, tmp_path, QUIET)["ftp"]
     again = [(3, 0), (3, 1)] if final else [(2, 1)]
     assert ran == [(2, 0), (2, 0), *again]
     runs = {(r["stage"], r["run"]): r for r in studies.read(tmp_path / studies.FILE)}
-    first, second = (runs["final", name] for name in chosen["runs"])
+    first, second = (
+        runs["final", Planned("final", "ftp", chosen, seed).name] for seed in (0, 1)
+    )
     assert (first["seed"], second["seed"]) == (0, 1)
     same = runs["tune", first["run"]]
     assert (first["evaluation"] == same["evaluation"]) == (not final)

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import probing, records, start, train
 from experiments.data import DataError
+from experiments.evaluation import Evaluator
 from experiments.methods import METHODS
 from mocked_runs import IMAGES, QUIET, in_a_child, small_config
 
@@ -149,7 +150,7 @@ def test_eight_devices_take_the_steps_of_one_and_leave_images_where_they_are(tmp
 
 def test_radii_and_drifts_of_a_record_are_of_the_same_step(tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.3])  # the first epoch is the best
-    monkeypatch.setattr(train, "validate", lambda *_: next(scores, 0.5))
+    monkeypatch.setattr(Evaluator, "validate", lambda *_: next(scores, 0.5))
     record = train.run(small_config(method="ftp", steps=9), tmp_path / "run", QUIET)
     assert record["selected"]["step"] == 3
     trace, path = record["trace"], "backbone/conv1/kernel"

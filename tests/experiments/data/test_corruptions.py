@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drawn_images import picture
-from experiments.data.corruptions import COMMON, CORRUPTIONS, SEVERITIES, corrupt
+from experiments.data.corruptions import CORRUPTIONS, corrupt
 
 library = pytest.importorskip("imagecorruptions", reason="imagecorruptions-imaug")
 NOISE = np.random.default_rng(0).normal(0, 20, (64, 64, 3))
@@ -14,13 +14,13 @@ LARGE = np.clip(picture(5, (64, 64)) + NOISE, 0, 255).astype(np.uint8)
 
 def test_the_names_are_those_of_the_library():
     assert set(library.get_corruption_names("all")) == set(CORRUPTIONS)
-    assert tuple(library.get_corruption_names("common")) == COMMON
+    assert tuple(library.get_corruption_names("common")) == CORRUPTIONS[:15]
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_corruption_changes_the_image_and_the_seed_decides_how(name):
     before = LARGE.copy()
-    for severity in SEVERITIES:
+    for severity in (1, 2, 3, 4, 5):
         changed = corrupt(LARGE, name, severity, seed=7)
         assert (changed.dtype, changed.shape) == (np.uint8, LARGE.shape)
         assert (changed != LARGE).any()

@@ -15,7 +15,7 @@ from experiments.configs.values import SettingError
 from experiments.data import pacs
 from experiments.data.batches import Sizes, evaluation_batches, train_batches
 from experiments.data.camvid import CLASSES, VOID
-from experiments.data.examples import LABEL, MASK
+from experiments.data.examples import LABEL, MASK, Examples
 from experiments.data.folders import PARTS
 from experiments.data.sources import listed_anew, open_source
 from experiments.methods import METHODS
@@ -168,7 +168,6 @@ def test_a_share_is_of_every_class_alike_and_a_smaller_one_part_of_it(
     np.testing.assert_array_equal(
         part.labels, [part[i]["label"] for i in range(len(part))]
     )
-    assert part.cached()[0]["image"].shape == (40, 48, 3)
 
 
 def seen_in(source):
@@ -184,8 +183,10 @@ def test_a_run_trains_and_selects_on_its_share_and_is_tested_on_everything(mocke
     setup = set_up(small_config(**{"data.share": 0.5, "data.share_seed": 1}))
     whole = open_source("cifar10:train")
     np.testing.assert_array_equal(setup.train.labels, whole.share(0.5, seed=1).labels)
-    assert len(setup.validation) < IMAGES
-    assert {len(domain.source) for domain in setup.domains.values()} == {IMAGES}
+    evaluator = setup.evaluator
+    assert len(evaluator.validation) < IMAGES
+    tests = evaluator.domains.values()
+    assert {len(domain.source) for domain in tests} == {IMAGES}
     with pytest.raises(SettingError, match=r"data.share: .* in \[0, 1\], not 0, got 0"):
         check(small_config(**{"data.share": 0.0}), METHODS, MODELS)
 
@@ -256,7 +257,8 @@ def test_masks_of_your_own_are_split_by_the_rule_and_named_by_their_list(
 
 def test_what_was_decoded_is_kept_while_there_is_memory_and_not_sent_on(tmp_path, data):
     source = open_source("camvid:val", data, DRAWN["camvid"](tmp_path / "own"))
-    examples = source.examples.keeping(2 * 40 * 40 * (3 + 1))  # two, image and mask
+    most = 2 * 40 * 40 * (3 + 1)  # two, image and mask
+    examples = Examples(source.examples.records, MASK, "segmentation", most)
     first = [examples[i] for i in range(3)]
     assert [examples[i] is first[i] for i in range(3)] == [True, True, False]
     sent = pickle.dumps(examples)
@@ -265,9 +267,7 @@ def test_what_was_decoded_is_kept_while_there_is_memory_and_not_sent_on(tmp_path
     for i in range(3):
         np.testing.assert_array_equal(examples[i]["image"], first[i]["image"])
         np.testing.assert_array_equal(copy[i]["image"], first[i]["image"])
-    assert source.cached()[0] is not source[0]
-    cached = source.cached()
-    assert cached[0] is cached[0]
+    assert source[0] is not source[0]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from experiments.files import RecordError
 from experiments.report.frame import groups
-from experiments.studies import StudyError
 from run_records import read_back, record
 
 TITLE = "pacs: resnet18-trunk, probed head, 64 px"
@@ -87,7 +87,7 @@ def test_a_run_in_two_places_counts_once_and_is_refused_with_other_figures():
     (group,) = groups(read_back(*runs))
     assert len(group.runs) == 1
     runs[1]["id_val"] += 0.1
-    with pytest.raises(StudyError, match=r"0 and 1 are the same method, .* figures"):
+    with pytest.raises(RecordError, match=r"0 and 1 are the same method, .* figures"):
         grouped(*runs)
 
 

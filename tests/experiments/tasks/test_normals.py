@@ -15,6 +15,7 @@ from experiments.data.batches import train_batches
 from experiments.data.examples import unit_vectors
 from experiments.data.sources import open_source
 from experiments.data.transforms import apply
+from experiments.evaluation import Evaluator
 from experiments.setup import set_up
 from experiments.tasks import TARGETS, normals, task_of
 from experiments.tasks.normals import TASK
@@ -159,7 +160,7 @@ def test_a_probe_learns_normals_and_a_run_keeps_the_epoch_with_the_least_angle(
     assert record["summary"]["relative_robustness"] == pytest.approx(kept)
 
     scores = iter([30.0, 20.0, 25.0])
-    monkeypatch.setattr(train, "validate", lambda *_: next(scores, 20.0))
+    monkeypatch.setattr(Evaluator, "validate", lambda *_: next(scores, 20.0))
     tuned = config(data_dir, method="fine-tune", steps=9)
     assert train.run(tuned, tmp_path / "t", QUIET)["selected"]["step"] == 6
 
