@@ -102,16 +102,17 @@ def both_apart(one, other, sign=""):
     return " / ".join(apart(one, other, key, sign) for key in ("id", "ood"))
 
 
-def check_methods(page, study, names, keys, against):
-    """Fails unless the first table of a page has what was chosen of every method.
+def check_methods(page, study, names, keys, against, place=0):
+    """Fails unless a table of a page has what was chosen of every method.
 
     Args:
       page: a row is a method, its setting, the `keys`, and FTP's lead in `against`.
       study: its name.
       names: the methods by what the page calls them.
+      place: of the table among those of the page.
     """
     chosen = group(study).chosen
-    _, *rows = next(tables(page))
+    _, *rows = [*tables(page)][place]
     assert {names[row[0]] for row in rows} == {*chosen}
     for name, setting, *cells, lead in rows:
         own, ftp = chosen[names[name]], chosen["ftp"]

@@ -7,6 +7,7 @@ PAGE, OFFICE = "index.md", "office-amazon"
 ROWS = (  # of the first table: a study, and what stands for OOD
     (OFFICE, "ood"),
     ("pacs-continual", None),
+    ("office-continual", None),
     ("pacs-resnet18-trunk-new", "ood"),
     ("pacs-resnet18-trunk-probed", "ood"),
     ("pacs-mobilenet-v1-new", "ood"),
