@@ -32,6 +32,9 @@ nb_execution_timeout = 600  # seconds a cell
 nb_merge_streams = True
 nb_render_markdown_format = "gfm"  # it has tables
 html_theme = "furo"
+html_theme_options = {  # cells of notebooks have a light border otherwise
+    "dark_css_variables": {"mystnb-source-border-color": "#3f4451"}
+}
 html_title = "ftp_optax"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
