@@ -20,8 +20,12 @@ def cards(group: Group) -> list[tuple[str, str, str]]:
     for key in group.headline:
         look, score = group.column(key), group.metric.score
         trial = max(group.chosen.values(), key=lambda trial: score(trial.mean(key)))
-        value = f"{look.text(trial.get(key))} {group.metric.unit}"
-        best.append((f"Best {look.label}", value, trial.name))
+        found, name = trial.get(key), trial.name
+        start = group.start.get(key)
+        if found and start and score(start.mean) > score(found.mean):
+            found, name = start, "the start"
+        value = f"{look.text(found)} {group.metric.unit}"
+        best.append((f"Best {look.label}", value, name))
         if one and other and (value := paired(one, other, key)):
             name = f"{one.label} − {other.label}, {look.label}"
             differences.append((name, look.text(value, "+"), look.verdict(value)))

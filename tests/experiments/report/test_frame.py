@@ -1,5 +1,6 @@
 """Means, intervals, choices and pairs, against numbers worked out by hand."""
 
+import dataclasses
 import math
 
 import pytest
@@ -139,6 +140,10 @@ def test_less_is_better_where_the_metric_says_so():
     assert (look.label, look.higher) == ("ID / OOD", True)
     assert against.loc["Fine-tuning", "OOD"] == "-5.00 (better)"
     assert ("Best OOD", "36.00 ± 2.48 °", "FTP, 1e-3, κ 1") in cards(group)
+    start = {"ood": Interval(34.0), "id": Interval(40.0)}
+    shown = cards(dataclasses.replace(group, start=start))
+    assert ("Best OOD", "34.00 °", "the start") in shown
+    assert [note for *_, note in shown].count("the start") == 1  # not of ID
     found = frontier(group).set_index("name")
     assert [*found.index[found["hull"]]] == ["Fine-tuning, 1e-2"]
     assert found.loc["FTP, 1e-3, κ 1", "above"] == pytest.approx(30 - 36)
