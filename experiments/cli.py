@@ -99,8 +99,8 @@ def ending(name: str, job: Callable[[], object], prefix: str = "") -> int:
             beside.append(raised)
             return
         # The signal came in a callback, of the garbage collector or a finalizer.
-        number = raised.exc_value.status - 128
-        again.append(threading.Timer(0.1, os.kill, [os.getpid(), number]))
+        signal = os.getpid(), raised.exc_value.number
+        again.append(threading.Timer(0.1, os.kill, signal))
         again[-1].start()
 
     sys.unraisablehook, threading.excepthook = dropped, beside.append
@@ -117,8 +117,9 @@ def ending(name: str, job: Callable[[], object], prefix: str = "") -> int:
     except Interrupted as interrupted:
         print(f"{interrupted} The same command goes on.", file=sys.stderr)
         status = interrupted.status
-    for timer in again:
-        timer.cancel()
+    finally:
+        for timer in again:
+            timer.cancel()
     sys.unraisablehook = sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
     for raised in beside:

@@ -30,12 +30,13 @@ class Interrupted(KeyboardInterrupt):
     """A run was told to stop, and can go on from what it has saved.
 
     Attributes:
-      status: the exit status that a shell expects, 128 + the signal's number.
+      number: of the signal.
+      status: the exit status that a shell expects, 128 + the number.
     """
 
     def __init__(self, number: int, how: str = "saved"):
         super().__init__(f"{signal.Signals(number).name}: {how}.")
-        self.status = 128 + number
+        self.number, self.status = number, 128 + number
 
 
 def stop_at_once() -> None:

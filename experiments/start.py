@@ -168,13 +168,12 @@ def _pretrained(origin: Origin, train: Source) -> Start:
     create = functools.partial(_created, origin, train, outputs)
     # Where weights are loaded, none need to be drawn by a compiled function.
     model: Any = nnx.jit(create)() if path is None else create()
-    from_run, grown = path is not None and weights.located(path).is_dir(), False
-    if path is not None and not from_run:
+    run, grown = path and weights.located(path), False
+    if path and run and not run.is_dir():
         models.load(model, path)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     params, statistics = map(nnx.to_pure_dict, (params, rest))
-    if from_run:
-        run = weights.located(str(path))
+    if run and run.is_dir():
         ours, like = params["head"], (params, statistics)
         params, statistics = records.load_pretrained(run, like)
         if params["head"]["bias"].shape != ours["bias"].shape:
@@ -243,11 +242,11 @@ def _texts(file: str | None, imagenet: Any) -> Any:
 def _published_head(origin: Origin, train: Source, model: Any) -> Head:
     """The head that the weights have, of whatever classes."""
     path = origin.io.weights
-    if weights.located(path).is_dir():
+    run = weights.located(path)
+    if run.is_dir():
         _, *parts = nnx.split(model, nnx.Param, ...)
         params, statistics = map(nnx.to_pure_dict, parts)
         like = params, statistics
-        run = weights.located(path)
         return Head(**records.load_pretrained(run, like)[0]["head"])
     shapes = weights.shapes_in(path, model.backbone.tables)
     if "head/bias" not in shapes:

@@ -161,7 +161,7 @@ def append(
         end = known.rfind(b"\n") + 1  # of the last line that is whole
         stream.truncate(end)
         if end:
-            shared = _header(file, known.split(b"\n")[0])
+            shared = _header(file, known.partition(b"\n")[0])
         else:
             config = content["config"].items()
             options = {k: v for k, v in config if k not in _OWN_OPTIONS}

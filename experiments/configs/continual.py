@@ -23,6 +23,7 @@ et al. 2012), all domains together here: 70 % train, 15 % select, 15 % test.
 
 from experiments.configs import base
 from experiments.configs.base import Config, ConfigDict
+from experiments.configs.office_caltech import DOMAINS as OFFICE
 from experiments.configs.studies import pairs, sequence, study
 
 RATES = (3e-5, 1e-4, 3e-4)
@@ -45,7 +46,6 @@ SETTINGS = {
     },
 }
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")  # of PACS, in this order
-OFFICE = ("amazon", "caltech", "dslr", "webcam")
 
 
 def get_config(part: str = "pacs") -> Config:

@@ -197,6 +197,7 @@ def _ours(spec: str, listing: Listing, most_bytes: int) -> Source:
     }
     try:
         slices = AbstractSplit.from_spec(split_of(spec)).to_absolute(held)
+    # TFDS has no slice of `all`, and says so by a NotImplementedError.
     except (AssertionError, NotImplementedError, ValueError) as error:
         raise DataError(f"{spec} cannot be read: {error}") from error
     records = [

@@ -76,19 +76,22 @@ def text_head(
             f"tokenizer: expected one of {tower.tokens.num_embeddings} tokens, as"
             f" {path} has; got the token {tokens.max()}"
         )
+    if cache is None:
+        return _kernel(tower, tokens, len(class_names))
     parts = checksum(located(path)), tokens.tolist(), len(templates), quick
-    kept = cache and cache / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.npy"
-    if kept and kept.is_file():
-        return np.load(kept)
-    vectors = _encoded(tower, tokens).reshape(len(class_names), len(templates), -1)
-    means = vectors.mean(1)
-    means /= np.linalg.norm(means, axis=-1, keepdims=True)
-    kernel = np.asarray(np.exp(tower.logit_scale[...]) * means.T, np.float32)
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(content := io.BytesIO(), kernel)
+    kept = cache / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.npy"
+    if not kept.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(content := io.BytesIO(), _kernel(tower, tokens, len(class_names)))
         write_bytes(kept, content.getvalue())
-    return kernel
+    return np.load(kept)
+
+
+def _kernel(tower: text.TextTower, tokens: np.ndarray, classes: int) -> np.ndarray:
+    """The head of so many classes; the texts are those of one after the other."""
+    means = _encoded(tower, tokens).reshape(classes, len(tokens) // classes, -1).mean(1)
+    means /= np.linalg.norm(means, axis=-1, keepdims=True)
+    return np.asarray(np.exp(tower.logit_scale[...]) * means.T, np.float32)
 
 
 def _lines(texts: Sequence[str] | pathlib.Path) -> Sequence[str]:

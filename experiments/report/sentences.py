@@ -19,11 +19,10 @@ def cards(group: Group) -> list[tuple[str, str, str]]:
     one, other = (group.chosen.get(method) for method in (REFERENCE, BASELINE))
     for key in group.headline:
         look, score = group.column(key), group.metric.score
-        trial = max(group.chosen.values(), key=lambda trial: score(trial.mean(key)))
-        found, name = trial.get(key), trial.name
-        start = group.start.get(key)
-        if found and start and score(start.mean) > score(found.mean):
-            found, name = start, "the start"
+        ends = [(trial.get(key), trial.name) for trial in group.chosen.values()]
+        ends.append((group.start.get(key), "the start"))
+        measured = [(found, name) for found, name in ends if found]
+        found, name = max(measured, key=lambda end: score(end[0].mean))
         value = f"{look.text(found)} {group.metric.unit}"
         best.append((f"Best {look.label}", value, name))
         if one and other and (value := paired(one, other, key)):
